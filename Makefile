@@ -1,0 +1,50 @@
+# Every target sets up what it needs, once: a virtual environment in .venv, with the versions in constraints.txt.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+SECONDS ?= 300
+
+.PHONY: help setup demo test e2e fuzz bench lint format typecheck clean
+
+help: ## List the targets
+	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: $(READY) ## Make the virtual environment (the other targets do it by themselves)
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+	  { echo "dt-testkit needs Python 3.10 or later; '$(PYTHON)' is $$($(PYTHON) --version 2>&1). Try: make PYTHON=python3.12" >&2; exit 2; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[azure,dev]'
+	@touch $@
+
+demo: $(READY) ## The main job: record histories with the real worker, replay them, catch a breaking change
+	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python examples/demo.py
+
+test: $(READY) ## Unit, conformance, workflow and embedded end-to-end tests
+	$(BIN)/python -m pytest -n auto
+
+e2e: $(READY) ## The workflows through the real worker and client; BACKEND=embedded|emulator|scheduler
+	$(BIN)/python -m pytest tests/e2e --dt-backend=$(or $(BACKEND),embedded)
+
+fuzz: $(READY) ## Differential tests against the SDK for as long as one likes: make fuzz SECONDS=3600
+	DT_FUZZ_SECONDS=$(SECONDS) $(BIN)/python -m pytest tests/conformance -k fuzz -x -s
+
+bench: $(READY) ## Measure, side by side on this machine
+	$(BIN)/python -m benchmarks
+
+lint: $(READY) ## Style and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(READY) ## Rewrite the files in the agreed format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+typecheck: $(READY) ## mypy, strict
+	$(BIN)/mypy
+
+clean: ## Remove everything the targets made
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,88 @@
+"""Every exception that dt_testkit raises.
+
+::
+
+    DurableTestError
+    ├── UnsupportedSdkError       also an ImportError
+    ├── HistoryFormatError        also a ValueError
+    ├── ApplicationError          also a ValueError
+    ├── ReplayDivergence          also an AssertionError
+    ├── OrchestrationBlocked
+    ├── OrchestrationNotFinished
+    ├── InstanceNotFound          also a LookupError
+    ├── InstanceAlreadyExists     also a ValueError
+    ├── InvalidTime               also a ValueError
+    ├── StepError
+    └── NotSimulated              also a NotImplementedError
+
+Each message is one sentence that names the thing, the place and the next step; where a list helps (the
+operations an instance waits for, the divergences of a replay), it follows on lines of its own.
+
+What the SDK itself raises, or records as the failure of an instance, stays what it is: an activity nobody
+registered fails with the SDK's ``ActivityNotRegisteredError``, as it would in production.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dt_testkit.replay import ReplayReport
+
+
+class DurableTestError(Exception):
+    """The root of the hierarchy: ``except DurableTestError`` catches all that dt_testkit raises."""
+
+
+class UnsupportedSdkError(DurableTestError, ImportError):
+    """The installed ``durabletask`` is not a version that dt_testkit was checked against."""
+
+
+class HistoryFormatError(DurableTestError, ValueError):
+    """A history could not be read: the file is cut, malformed, of an unknown schema, or too large."""
+
+
+class ApplicationError(DurableTestError, ValueError):
+    """An application named as ``module:attribute`` could not be loaded or registered."""
+
+
+class ReplayDivergence(DurableTestError, AssertionError):
+    """Replaying a history did not ask for what the history recorded.
+
+    Attributes
+    ----------
+    report : ReplayReport
+        What was found; its text is the message of the exception.
+    """
+
+    def __init__(self, report: ReplayReport) -> None:
+        super().__init__(str(report))
+        self.report = report
+
+
+class OrchestrationBlocked(DurableTestError):
+    """Nothing that the hub could do would move the instance: it waits for something from outside."""
+
+
+class OrchestrationNotFinished(DurableTestError):
+    """The hub took ``max_turns`` turns and there was still work to do, as with an eternal orchestration."""
+
+
+class InstanceNotFound(DurableTestError, LookupError):
+    """No instance of that id."""
+
+
+class InstanceAlreadyExists(DurableTestError, ValueError):
+    """An instance of that id exists, and the SDK does not replace it unless told to."""
+
+
+class InvalidTime(DurableTestError, ValueError):
+    """A moment or a span of virtual time that cannot be: the clock does not go backwards."""
+
+
+class StepError(DurableTestError):
+    """A step of :func:`~dt_testkit.drive` that is impossible: nothing pending, already done, or ambiguous."""
+
+
+class NotSimulated(DurableTestError, NotImplementedError):
+    """A feature of the SDK that dt_testkit does not simulate yet."""

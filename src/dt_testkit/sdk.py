@@ -1,0 +1,60 @@
+"""The only module that imports private names of the SDK.
+
+Checked against ``durabletask`` 1.12.0. Everything else in dt_testkit takes these names from here, so a new
+release of the SDK is looked at in one place; on a version that was not checked, importing this module fails
+with one sentence that says which versions were.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, version
+
+from dt_testkit.errors import UnsupportedSdkError
+
+SUPPORTED = "1.12"
+
+
+def _check_version() -> None:
+    try:
+        installed = version("durabletask")
+    except PackageNotFoundError:
+        raise UnsupportedSdkError(
+            f"dt_testkit needs the Durable Task SDK: pip install 'durabletask=={SUPPORTED}.*'."
+        ) from None
+    if installed.split(".")[:2] != SUPPORTED.split("."):
+        raise UnsupportedSdkError(
+            f"dt_testkit was checked against durabletask {SUPPORTED}.x, and {installed} is installed: "
+            f"install 'durabletask=={SUPPORTED}.*', or a newer dt-testkit."
+        )
+
+
+_check_version()
+
+from durabletask.history import _from_protobuf as event_from_protobuf  # noqa: E402
+from durabletask.internal import orchestrator_service_pb2 as pb  # noqa: E402
+from durabletask.internal import type_discovery  # noqa: E402
+from durabletask.internal.helpers import (  # noqa: E402
+    failure_details_from_protobuf,
+    get_qualified_name,
+    new_failure_details,
+    protobuf_value_from_python,
+)
+from durabletask.internal.json_encode_output_exception import JsonEncodeOutputException  # noqa: E402
+from durabletask.internal.shared import AUTO_SERIALIZED  # noqa: E402
+from durabletask.worker import _OrchestrationExecutor as OrchestrationExecutor  # noqa: E402
+from durabletask.worker import _Registry as Registry  # noqa: E402
+
+__all__ = [
+    "AUTO_SERIALIZED",
+    "SUPPORTED",
+    "JsonEncodeOutputException",
+    "OrchestrationExecutor",
+    "Registry",
+    "event_from_protobuf",
+    "failure_details_from_protobuf",
+    "get_qualified_name",
+    "new_failure_details",
+    "pb",
+    "protobuf_value_from_python",
+    "type_discovery",
+]
