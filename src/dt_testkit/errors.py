@@ -13,6 +13,7 @@
     ├── InstanceAlreadyExists     also a ValueError
     ├── InvalidTime               also a ValueError
     ├── StepError
+    ├── StubExhausted
     └── NotSimulated              also a NotImplementedError
 
 Each message is one sentence that names the thing, the place and the next step; where a list helps (the
@@ -27,7 +28,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from dt_testkit.replay import ReplayReport
+    from dt_testkit.replaying import ReplayReport
 
 
 class DurableTestError(Exception):
@@ -82,6 +83,10 @@ class InvalidTime(DurableTestError, ValueError):
 
 class StepError(DurableTestError):
     """A step of :func:`~dt_testkit.drive` that is impossible: nothing pending, already done, or ambiguous."""
+
+
+class StubExhausted(DurableTestError):
+    """A stub was called more often than its ``side_effect`` has results."""
 
 
 class NotSimulated(DurableTestError, NotImplementedError):

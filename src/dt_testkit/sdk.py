@@ -30,6 +30,7 @@ def _check_version() -> None:
 
 _check_version()
 
+from durabletask import task  # noqa: E402
 from durabletask.history import _from_protobuf as event_from_protobuf  # noqa: E402
 from durabletask.internal import orchestrator_service_pb2 as pb  # noqa: E402
 from durabletask.internal import type_discovery  # noqa: E402
@@ -41,6 +42,7 @@ from durabletask.internal.helpers import (  # noqa: E402
 )
 from durabletask.internal.json_encode_output_exception import JsonEncodeOutputException  # noqa: E402
 from durabletask.internal.shared import AUTO_SERIALIZED  # noqa: E402
+from durabletask.internal.tracing import suppress_span_emission  # noqa: E402
 from durabletask.worker import _OrchestrationExecutor as OrchestrationExecutor  # noqa: E402
 from durabletask.worker import _Registry as Registry  # noqa: E402
 
@@ -52,9 +54,18 @@ __all__ = [
     "Registry",
     "event_from_protobuf",
     "failure_details_from_protobuf",
+    "failure_of",
     "get_qualified_name",
-    "new_failure_details",
     "pb",
     "protobuf_value_from_python",
+    "suppress_span_emission",
     "type_discovery",
 ]
+
+
+def failure_of(error: Exception) -> task.FailureDetails:
+    """The failure that a worker reports for an exception, the failure of a task inside it included."""
+    details = new_failure_details(error)
+    if isinstance(error, task.TaskFailedError):
+        details.innerFailure.CopyFrom(error._failure_details)
+    return failure_details_from_protobuf(details)

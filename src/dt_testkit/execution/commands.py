@@ -1,0 +1,203 @@
+"""Commands: what an orchestrator asks for. The SDK's wire calls them actions.
+
+A command that is carried out is confirmed by an event of the same id in the history; on replay the two are
+held against each other.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+if TYPE_CHECKING:
+    from datetime import datetime
+    from types import CodeType, FrameType
+
+    from durabletask.client import OrchestrationStatus
+    from durabletask.history import EventRaisedEvent
+    from durabletask.task import FailureDetails
+
+CallSite: TypeAlias = "tuple[CodeType, int]"
+"""Where a command was asked for, as cheaply as it can be noted: a code object and an instruction offset."""
+
+
+@dataclass(frozen=True)
+class Location:
+    """A place in the user's source.
+
+    Attributes
+    ----------
+    file : str
+        Path of the file, relative to the working directory where it lies below it.
+    line : int
+        Line number, from 1.
+    function : str
+        Name of the function, with the names it is nested in.
+    """
+
+    file: str
+    line: int
+    function: str
+
+    @classmethod
+    def of(cls, site: CallSite | None) -> Location | None:
+        if site is None:
+            return None
+        code, offset = site
+        line = next(
+            (line for start, end, line in code.co_lines() if line is not None and start <= offset < end),
+            code.co_firstlineno,
+        )
+        return cls(_relative(code.co_filename), line, _name(code))
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line} in {self.function}"
+
+
+def _relative(path: str) -> str:
+    try:
+        relative = os.path.relpath(path)
+    except ValueError:  # another drive
+        return path
+    return path if relative.startswith("..") else relative
+
+
+def _name(code: CodeType) -> str:
+    qualified: str = getattr(code, "co_qualname", code.co_name)  # 3.11+
+    return qualified.rpartition("<locals>.")[2]
+
+
+def call_site(frame: FrameType) -> CallSite:
+    """Note where a frame stands; from inside a comprehension or lambda, where the function around it does."""
+    while frame.f_code.co_name[0] == "<" and frame.f_back is not None:
+        frame = frame.f_back
+    return frame.f_code, frame.f_lasti
+
+
+@dataclass(slots=True)
+class ScheduleActivity:
+    """``ctx.call_activity(...)``, or a retry of it: a retried activity keeps its first id."""
+
+    id: int
+    name: str
+    input: str | None
+    tags: dict[str, str] | None = None
+    attempt: int = 1
+    site: CallSite | None = field(default=None, repr=False, compare=False)
+
+    kind = "activity"
+
+
+@dataclass(slots=True)
+class CreateTimer:
+    """``ctx.create_timer(...)``, or the wait before a retry. ``fire_at`` is naive UTC."""
+
+    id: int
+    fire_at: datetime
+    site: CallSite | None = field(default=None, repr=False, compare=False)
+
+    kind = "timer"
+    name = None
+
+
+@dataclass(slots=True)
+class CallSubOrchestrator:
+    """``ctx.call_sub_orchestrator(...)``, or a retry of it."""
+
+    id: int
+    name: str
+    instance_id: str
+    input: str | None
+    version: str | None = None
+    attempt: int = 1
+    site: CallSite | None = field(default=None, repr=False, compare=False)
+
+    kind = "sub_orchestration"
+
+
+@dataclass(slots=True)
+class SendEvent:
+    """``ctx.send_event(...)`` to another instance."""
+
+    id: int
+    instance_id: str
+    name: str
+    data: str | None
+    site: CallSite | None = field(default=None, repr=False, compare=False)
+
+    kind = "send_event"
+
+
+@dataclass(slots=True)
+class Complete:
+    """The end of an orchestration, or of a generation of it (``CONTINUED_AS_NEW``).
+
+    ``result`` is the serialized output, or the serialized new input when continuing as new.
+    """
+
+    id: int
+    status: OrchestrationStatus
+    result: str | None = None
+    failure: FailureDetails | None = None
+    carryover: list[EventRaisedEvent] = field(default_factory=list)
+    new_version: str | None = None
+    site: CallSite | None = field(default=None, repr=False, compare=False)
+
+    kind = "complete"
+    name = None
+
+
+Command: TypeAlias = ScheduleActivity | CreateTimer | CallSubOrchestrator | SendEvent | Complete
+
+
+@dataclass(frozen=True)
+class Operation:
+    """Something that an orchestration waits for.
+
+    Attributes
+    ----------
+    kind : str
+        ``"activity"``, ``"timer"``, ``"event"`` or ``"sub_orchestration"``.
+    name : str | None
+        Name of the activity, the event or the orchestrator. For a timer None, or, where it is the wait
+        before a retry, the name of what will be retried.
+    id : int | None
+        Id of the command; None for events, which take none.
+    input : Any
+        The input, decoded with the annotation of the function where it is known, else plain JSON.
+    due : datetime | None
+        When a timer fires, naive UTC.
+    instance_id : str | None
+        The instance of a sub-orchestration.
+    attempt : int
+        1, or more where the operation is retried.
+    location : Location | None
+        Where the orchestrator asked for it.
+    """
+
+    kind: str
+    name: str | None
+    id: int | None
+    input: Any = None
+    due: datetime | None = None
+    instance_id: str | None = None
+    attempt: int = 1
+    location: Location | None = None
+
+    def __str__(self) -> str:
+        what = {"sub_orchestration": "sub-orchestration"}.get(self.kind, self.kind)
+        parts = [what]
+        if self.kind == "timer":
+            if self.name is not None:
+                parts.append(f"before the next attempt of {self.name!r}")
+            parts.append(f"due {self.due:%Y-%m-%d %H:%M:%S}")
+        elif self.name is not None:
+            parts.append(repr(self.name))
+        if self.id is not None:
+            parts.append(f"(#{self.id})")
+        if self.attempt > 1:
+            parts.append(f"attempt {self.attempt}")
+        if self.location is not None:
+            parts.append(f"asked for at {self.location}")
+        return " ".join(parts)

@@ -1,0 +1,89 @@
+"""Values to payloads and back, exactly as a worker with the same ``DataConverter`` does it."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from durabletask.serialization import DataConverter, JsonDataConverter
+
+from dt_testkit.sdk import AUTO_SERIALIZED, type_discovery
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_PLAIN = frozenset({dict, list, tuple, str, int, float, bool})
+
+
+class Payloads:
+    """What travels between orchestrators, activities and the history.
+
+    Everything goes through the SDK's converter. With the default one, payloads of plain JSON take a short
+    cut that provably gives the same text and the same value: the SDK builds a JSON encoder and a decoder for
+    every call, only to have a hook for values that a plain payload does not contain.
+
+    Parameters
+    ----------
+    converter : DataConverter | None
+        The converter that the application gives its worker and client; None for the SDK's default.
+    """
+
+    def __init__(self, converter: DataConverter | None = None) -> None:
+        self.converter = converter if converter is not None else JsonDataConverter()
+        self.serialize: Callable[[Any], str | None] = self.converter.serialize
+        self.deserialize: Callable[[str | None, Any], Any] = self.converter.deserialize
+        if type(self.converter) is JsonDataConverter:
+            self.serialize = self._serialize_json
+            self.deserialize = self._deserialize_json
+        self._return_types: dict[Any, Any] = {}
+        self._input_types: dict[Any, Any] = {}
+
+    def _serialize_json(self, value: Any) -> str | None:
+        if type(value) in _PLAIN:
+            try:
+                return json.dumps(value)
+            except TypeError:
+                pass  # something inside needs the SDK's hook
+        return self.converter.serialize(value)
+
+    def _deserialize_json(self, data: str | None, target_type: Any = None) -> Any:
+        # The decoder's hook looks for one marker key, left by old SDK versions; a key can only hide from this
+        # test behind a \u escape.
+        if target_type is None and data and AUTO_SERIALIZED not in data and "\\u" not in data:
+            return json.loads(data)
+        return self.converter.deserialize(data, target_type)
+
+    def return_type(self, function: Any) -> Any:
+        """The type that the worker rebuilds an activity's result to, from the return annotation."""
+        try:
+            return self._return_types[function]
+        except KeyError:
+            found = type_discovery.activity_output_type(function, self.converter)
+            self._return_types[function] = found
+            return found
+        except TypeError:  # unhashable callable
+            return type_discovery.activity_output_type(function, self.converter)
+
+    def input_type(self, function: Any) -> Any:
+        """The type that the worker rebuilds the input of an orchestrator or an activity to."""
+        try:
+            return self._input_types[function]
+        except KeyError:
+            found = type_discovery.activity_input_type(function, self.converter)
+            self._input_types[function] = found
+            return found
+        except TypeError:
+            return type_discovery.activity_input_type(function, self.converter)
+
+    def decode_input(self, data: str | None, function: Any | None) -> Any:
+        """Decode an input for a test to look at: with the function's annotation where it is known."""
+        return self.deserialize(data, self.input_type(function) if function is not None else None)
+
+    def show(self, data: str | None) -> Any:
+        """Decode a payload for a report: plain JSON where it is JSON, else the text as it is."""
+        if not data:
+            return None
+        try:
+            return json.loads(data)
+        except ValueError:
+            return data

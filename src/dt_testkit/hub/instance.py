@@ -1,0 +1,162 @@
+"""An orchestration instance in a hub."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from durabletask.client import OrchestrationStatus
+
+from dt_testkit.history import History
+
+if TYPE_CHECKING:
+    from datetime import datetime, timedelta
+
+    from durabletask.history import ExecutionStartedEvent, HistoryEvent
+    from durabletask.task import FailureDetails
+
+    from dt_testkit.execution import Execution, Operation
+    from dt_testkit.hub.hub import TaskHub
+
+TERMINAL = frozenset(
+    {OrchestrationStatus.COMPLETED, OrchestrationStatus.FAILED, OrchestrationStatus.TERMINATED}
+)
+
+
+class Parent(NamedTuple):
+    """Who waits for a sub-orchestration: an instance in one of its generations, under a task id."""
+
+    instance: Instance
+    generation: int
+    task_id: int
+
+
+class Instance:
+    """One orchestration instance: what it did, what it waits for, and what can be done to it.
+
+    Made by :meth:`TaskHub.start` and :meth:`TaskHub.run`, found again with :meth:`TaskHub.instance`. It is a
+    live view: after ``hub.settle()`` it shows what happened.
+
+    Attributes
+    ----------
+    instance_id, name : str
+        Its id, and the name of its orchestrator.
+    version : str | None
+        Its version.
+    status : OrchestrationStatus
+        The SDK's status.
+    failure : FailureDetails | None
+        Why it failed.
+    created_at, last_updated_at : datetime
+        Naive UTC, virtual time.
+    tags : dict[str, str]
+        The tags it was scheduled with.
+    """
+
+    def __init__(self, hub: TaskHub, instance_id: str, name: str, created_at: datetime, serial: int) -> None:
+        self.instance_id = instance_id
+        self.name = name
+        self.version: str | None = None
+        self.status = OrchestrationStatus.PENDING
+        self.failure: FailureDetails | None = None
+        self.created_at = created_at
+        self.last_updated_at = created_at
+        self.tags: dict[str, str] = {}
+        self._hub = hub
+        self._serial = serial
+        self._parent: Parent | None = None
+        self._input: str | None = None
+        self._output: str | None = None
+        self._custom_status: str | None = None
+        self._execution: Execution | None = None
+        self._start_event: ExecutionStartedEvent | None = None
+        self._generations: list[list[HistoryEvent]] = [[]]
+        self._inbox: list[HistoryEvent] = []
+        self._queued = False
+        self._attempt = 1
+        self._held_until: datetime | None = None
+
+    def __repr__(self) -> str:
+        return f"<Instance {self.instance_id!r} of {self.name} {self.status.name}>"
+
+    # -- what it is
+
+    @property
+    def input(self) -> Any:
+        """The input of the current generation, decoded with the orchestrator's annotation if there is one."""
+        payloads = self._hub._payloads
+        return payloads.decode_input(self._input, self._hub.orchestrators.get(self.name))
+
+    @property
+    def output(self) -> Any:
+        """The output as plain JSON; None while there is none. For a typed one: :meth:`get_output`."""
+        return self._hub._payloads.deserialize(self._output, None)
+
+    def get_output(self, expected_type: type | None = None) -> Any:
+        """The output, rebuilt as a type by the hub's data converter."""
+        return self._hub._payloads.deserialize(self._output, expected_type)
+
+    @property
+    def custom_status(self) -> Any:
+        """The custom status as plain JSON."""
+        return self._hub._payloads.deserialize(self._custom_status, None)
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether it has completed, failed or been terminated."""
+        return self.status in TERMINAL
+
+    @property
+    def history(self) -> History:
+        """The history of the current generation, the last one if the instance has ended."""
+        return History(self.instance_id, self._generations[-1])
+
+    @property
+    def histories(self) -> list[History]:
+        """The histories of all generations, one for each life between two ``continue_as_new``."""
+        return [History(self.instance_id, events) for events in self._generations]
+
+    @property
+    def waiting_for(self) -> list[Operation]:
+        """The operations that are open, in the order in which the orchestrator asked for them."""
+        if self._execution is None or self.is_terminal:
+            return []
+        return self._execution.operations()
+
+    # -- what can be done to it
+
+    def raise_event(self, name: str, data: Any = None) -> None:
+        """Send it an external event. It is delivered by what drives the hub next, ``settle()`` for one.
+
+        An event for an instance that has ended is dropped, as in production.
+        """
+        self._hub._raise_event(self, name, self._hub._payloads.serialize(data))
+
+    def suspend(self, reason: str | None = None) -> None:
+        """Suspend it: events are kept, and handled when it is resumed."""
+        self._hub._suspend(self, reason)
+
+    def resume(self, reason: str | None = None) -> None:
+        """Resume it. One that is not suspended *fails* by this: that is what the SDK's worker does."""
+        self._hub._resume(self, reason)
+
+    def terminate(self, output: Any = None, *, recursive: bool = True) -> None:
+        """End it, and what it started, as TERMINATED."""
+        self._hub._terminate(self, self._hub._payloads.serialize(output), recursive)
+
+    def wait(self, timeout: timedelta | None = None) -> Instance:
+        """Drive the hub until it has ended.
+
+        Parameters
+        ----------
+        timeout : timedelta | None
+            How much virtual time may pass; None for as much as it takes.
+
+        Raises
+        ------
+        TimeoutError
+            It did not end in that time.
+        OrchestrationBlocked
+            Without a timeout: nothing that the hub could do would move it.
+        """
+        self._hub._wait(self, timeout)
+        return self

@@ -1,0 +1,256 @@
+"""One orchestrator, step by step, with the test playing the world."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from durabletask import history as h
+from durabletask.task import get_name
+
+from dt_testkit.errors import StepError
+from dt_testkit.hub.hub import START_TIME, TaskHub
+from dt_testkit.sdk import failure_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime, timedelta
+
+    from durabletask.client import OrchestrationStatus
+    from durabletask.serialization import DataConverter
+    from durabletask.task import FailureDetails, Orchestrator
+
+    from dt_testkit.execution import CallSubOrchestrator, Operation, ScheduleActivity
+    from dt_testkit.history import History
+    from dt_testkit.hub.instance import Instance
+
+
+def drive(
+    orchestrator: Orchestrator[Any, Any],
+    input: Any = None,
+    *,
+    instance_id: str = "driven",
+    version: str | None = None,
+    start_time: datetime | None = None,
+    data_converter: DataConverter | None = None,
+    maximum_timer_interval: timedelta | None = None,
+) -> Step:
+    """Run an orchestrator up to its first wait, and hand the rest to the test.
+
+    Nothing needs to be registered and nothing runs by itself: the test completes or fails what the
+    orchestrator waits for, and lets time pass. After each step the history so far is replayed, so a test
+    that only steps is a determinism test too.
+
+    Parameters
+    ----------
+    orchestrator : Orchestrator
+        The generator function.
+    input : Any
+        Its input; it travels through the data converter, as in production.
+    instance_id, version, start_time, data_converter, maximum_timer_interval
+        As for :class:`TaskHub` and :meth:`TaskHub.start`.
+
+    Returns
+    -------
+    Step
+        Where the orchestrator stands.
+
+    Raises
+    ------
+    ReplayDivergence
+        Replayed from its history, the orchestrator asks for something else. From here, or from any step.
+
+    Examples
+    --------
+    >>> from dt_testkit import drive
+    >>> def greet(ctx, name):
+    ...     return (yield ctx.call_activity("hello", input=name))
+    >>> step = drive(greet, "ana")
+    >>> step.pending[0].name, step.pending[0].input
+    ('hello', 'ana')
+    >>> step.complete("Hello ana")
+    >>> step.output
+    'Hello ana'
+    """
+    hub = _SteppedHub(
+        start_time=start_time or START_TIME,
+        data_converter=data_converter,
+        check_replay="turn",
+        maximum_timer_interval=maximum_timer_interval,
+    )
+    hub.orchestrators[get_name(orchestrator)] = orchestrator
+    instance = hub.start(orchestrator, input=input, instance_id=instance_id, version=version)
+    hub.settle()
+    return Step(hub, instance)
+
+
+class _SteppedHub(TaskHub):
+    """A hub in which nobody does the work but the test."""
+
+    def _start_activity(self, instance: Instance, command: ScheduleActivity) -> None:
+        pass
+
+    def _start_sub_orchestration(self, instance: Instance, command: CallSubOrchestrator) -> None:
+        pass
+
+
+class Step:
+    """Where a driven orchestrator stands, and what the test can do about it; made by :func:`drive`."""
+
+    def __init__(self, hub: TaskHub, instance: Instance) -> None:
+        self._hub = hub
+        self._instance = instance
+        self._done: set[tuple[int | None, int]] = set()
+
+    def __repr__(self) -> str:
+        return f"<Step {self.status.name} at {self.now}, {len(self.pending)} pending>"
+
+    # -- where it stands
+
+    @property
+    def pending(self) -> list[Operation]:
+        """What the orchestrator waits for, in the order in which it asked."""
+        return self._instance.waiting_for
+
+    @property
+    def status(self) -> OrchestrationStatus:
+        """The SDK's status."""
+        return self._instance.status
+
+    @property
+    def output(self) -> Any:
+        """The output as plain JSON; None while there is none."""
+        return self._instance.output
+
+    @property
+    def failure(self) -> FailureDetails | None:
+        """Why the orchestration failed."""
+        return self._instance.failure
+
+    @property
+    def custom_status(self) -> Any:
+        """The custom status as plain JSON."""
+        return self._instance.custom_status
+
+    @property
+    def history(self) -> History:
+        """The history so far, of the current generation."""
+        return self._instance.history
+
+    @property
+    def histories(self) -> list[History]:
+        """The histories of all generations."""
+        return self._instance.histories
+
+    @property
+    def now(self) -> datetime:
+        """What the clock shows, naive UTC."""
+        return self._hub.now
+
+    # -- steps
+
+    def complete(self, result: Any = None, *, of: Operation | Callable[..., Any] | str | None = None) -> None:
+        """Let an activity or a sub-orchestration succeed.
+
+        Parameters
+        ----------
+        result : Any
+            What it returns; it travels through the data converter.
+        of : Operation | Callable | str | None
+            Which one: an entry of :attr:`pending`, the function, or the name. Not needed if there is one.
+
+        Raises
+        ------
+        StepError
+            There is nothing of that kind pending, or more than one; the message lists what is.
+        """
+        operation = self._choose(of, "complete")
+        assert operation.id is not None
+        data = self._hub._payloads.serialize(result)
+        cls = (
+            h.TaskCompletedEvent if operation.kind == "activity" else h.SubOrchestrationInstanceCompletedEvent
+        )
+        self._deliver(operation, cls(-1, self._hub._stamp, operation.id, data))
+
+    def fail(self, error: Exception, *, of: Operation | Callable[..., Any] | str | None = None) -> None:
+        """Let an activity or a sub-orchestration fail with an exception; otherwise as :meth:`complete`."""
+        operation = self._choose(of, "fail")
+        assert operation.id is not None
+        cls = h.TaskFailedEvent if operation.kind == "activity" else h.SubOrchestrationInstanceFailedEvent
+        self._deliver(operation, cls(-1, self._hub._stamp, operation.id, failure_of(error)))
+
+    def raise_event(self, name: str, data: Any = None) -> None:
+        """Raise an external event; one that nobody waits for yet is kept until somebody does."""
+        self._refuse_if_ended(f"raise_event({name!r})")
+        self._instance.raise_event(name, data)
+        self._hub.settle()
+
+    def advance(self, by: timedelta) -> None:
+        """Let time pass; timers that are due by then fire, in order."""
+        self._hub.advance(by)
+
+    def suspend(self) -> None:
+        """Suspend the orchestration."""
+        self._refuse_if_ended("suspend()")
+        self._instance.suspend()
+        self._hub.settle()
+
+    def resume(self) -> None:
+        """Resume the orchestration."""
+        self._refuse_if_ended("resume()")
+        self._instance.resume()
+        self._hub.settle()
+
+    def terminate(self, output: Any = None) -> None:
+        """Terminate the orchestration."""
+        self._refuse_if_ended("terminate()")
+        self._instance.terminate(output)
+        self._hub.settle()
+
+    def _deliver(self, operation: Operation, event: h.HistoryEvent) -> None:
+        self._done.add((operation.id, operation.attempt))
+        self._hub._deliver(self._instance, len(self._instance._generations), event)
+        self._hub.settle()
+
+    def _refuse_if_ended(self, step: str) -> None:
+        if self._instance.is_terminal:
+            raise StepError(f"{step}: the orchestration has ended, {self.status.name}.")
+
+    def _choose(self, of: Operation | Callable[..., Any] | str | None, verb: str) -> Operation:
+        self._refuse_if_ended(f"{verb}()")
+        pending = self.pending
+        workable = [op for op in pending if op.kind in ("activity", "sub_orchestration")]
+        if of is None:
+            wanted = f"{verb}()"
+            found = workable
+        elif isinstance(of, str) or callable(of):
+            name = of if isinstance(of, str) else get_name(of)
+            wanted = f"{verb}(of={name!r})"
+            found = [op for op in workable if op.name == name]
+            if not found and any(op.name == name or op.kind == "timer" for op in pending):
+                others = [op for op in pending if op.name == name]
+                if others:
+                    raise StepError(self._say(f"{wanted}: {_hint(others[0])}", pending))
+        else:
+            wanted = f"{verb}(of={of})"
+            if of.kind not in ("activity", "sub_orchestration"):
+                raise StepError(self._say(f"{wanted}: {_hint(of)}", pending))
+            found = [op for op in workable if (op.id, op.attempt) == (of.id, of.attempt)]
+            if not found and (of.id, of.attempt) in self._done:
+                raise StepError(self._say(f"{wanted}: that is done already.", pending))
+        if not found:
+            raise StepError(self._say(f"{wanted}: nothing like that is pending.", pending))
+        if len(found) > 1:
+            raise StepError(
+                self._say(f"{wanted}: {len(found)} operations fit; pass one of step.pending as of=.", pending)
+            )
+        return found[0]
+
+    def _say(self, problem: str, pending: list[Operation]) -> str:
+        lines = [f"  - {op}" for op in pending] or ["  nothing"]
+        return "\n".join([problem, "Pending:", *lines])
+
+
+def _hint(operation: Operation) -> str:
+    if operation.kind == "timer":
+        return "a timer fires when time passes; use advance()."
+    return "an external event is raised; use raise_event()."

@@ -1,0 +1,119 @@
+"""Stand-ins for activities and orchestrators, in the words of ``unittest.mock``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from durabletask.task import get_name
+
+from dt_testkit.errors import StubExhausted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of a stub.
+
+    Attributes
+    ----------
+    input : Any
+        The input, decoded with the annotation of the function it stands for where that is known.
+    attempt : int
+        1, or more where a retry policy led to the call.
+    instance_id : str
+        The orchestration that called; for a stubbed orchestrator, its own instance.
+    task_id : int
+        The id of the command, as activities see it in their context; 0 for a stubbed orchestrator.
+    time : datetime
+        When, in virtual time (naive UTC).
+    """
+
+    input: Any
+    attempt: int
+    instance_id: str
+    task_id: int
+    time: datetime
+
+
+class Stub:
+    """A stand-in that notes how it is called; made by ``hub.stub`` and ``hub.stub_orchestrator``.
+
+    Attributes
+    ----------
+    name : str
+        The name it is registered under.
+    calls : list[Call]
+        Every call, in order.
+    duration : timedelta
+        How long a call takes, in virtual time.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        function: Callable[..., Any] | None,
+        *,
+        return_value: Any,
+        side_effect: Any,
+        wraps: Callable[..., Any] | None,
+        duration: timedelta,
+    ) -> None:
+        if duration < timedelta(0):
+            raise ValueError(f"Stub '{name}': a duration cannot be negative, and this one is {duration}.")
+        self.name = name
+        self.function = wraps or function
+        self.calls: list[Call] = []
+        self.duration = duration
+        self._return_value = return_value
+        self._wraps = wraps
+        self._effect: Any = None
+        self._results: Iterator[Any] | None = None
+        if isinstance(side_effect, BaseException) or callable(side_effect) or side_effect is None:
+            self._effect = side_effect
+        elif isinstance(side_effect, Iterable) and not isinstance(side_effect, (str, bytes)):
+            self._results = iter(side_effect)
+        else:
+            raise TypeError(
+                f"Stub '{name}': side_effect is an exception, a function or an iterable of results and "
+                f"exceptions, not {type(side_effect).__name__!r}; for a fixed result use return_value."
+            )
+
+    def __repr__(self) -> str:
+        return f"<Stub {self.name!r}, called {len(self.calls)} times>"
+
+    def _call(self, call: Call, context: Any) -> Any:
+        """Note the call and answer it, with a result or by raising."""
+        self.calls.append(call)
+        if self._results is not None:
+            try:
+                result = next(self._results)
+            except StopIteration:
+                raise StubExhausted(
+                    f"Stub '{self.name}' was called {len(self.calls)} times, and its side_effect has "
+                    f"{len(self.calls) - 1} results: add one for the call by instance "
+                    f"'{call.instance_id}' with input {call.input!r}."
+                ) from None
+        elif _is_exception(self._effect):
+            result = self._effect
+        elif self._effect is not None:
+            result = self._effect(context, call.input)
+        elif self._wraps is not None:
+            result = self._wraps(context, call.input)
+        else:
+            result = self._return_value
+        if _is_exception(result):
+            raise result
+        return result
+
+
+def _is_exception(value: Any) -> bool:
+    return isinstance(value, BaseException) or (isinstance(value, type) and issubclass(value, BaseException))
+
+
+def name_of(function: Callable[..., Any] | str) -> str:
+    return function if isinstance(function, str) else get_name(function)

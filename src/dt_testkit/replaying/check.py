@@ -1,0 +1,536 @@
+"""Replay a history through an orchestrator, and hold every command against the event that recorded it.
+
+The events that carry something into the orchestrator (results, timers, external events) are fed to an
+:class:`~dt_testkit.execution.Execution`. The events that record what it asked for are compared with the
+commands that it asks for now, by id, as the SDK's worker does, but in every field. Differences are looked at
+when the turn closes, for only then is it known whether a step was renamed, moved, added or taken away.
+
+Where a turn differs in more than values (another name, a step more or less), the code has left the path that
+the history took: ids mean something else from there on, and results would reach the wrong tasks. The replay
+stops there, so that one change is one divergence and not a hundred.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from difflib import SequenceMatcher
+from typing import TYPE_CHECKING, Any
+
+from durabletask import history as h
+from durabletask import task
+from durabletask.client import OrchestrationStatus
+
+from dt_testkit.errors import ReplayDivergence
+from dt_testkit.execution import (
+    CallSubOrchestrator,
+    Command,
+    Complete,
+    CreateTimer,
+    Execution,
+    Location,
+    Payloads,
+    ScheduleActivity,
+    SendEvent,
+)
+from dt_testkit.execution.execution import naive
+from dt_testkit.replaying.oracle import worker_outcome
+from dt_testkit.replaying.report import Divergence, ReplayReport, shown
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import timedelta
+
+    from durabletask.serialization import DataConverter
+
+    from dt_testkit.history import History
+
+# What records a command, and the command it records.
+_RECORDS: dict[type[h.HistoryEvent], type[Any]] = {
+    h.TaskScheduledEvent: ScheduleActivity,
+    h.TimerCreatedEvent: CreateTimer,
+    h.SubOrchestrationInstanceCreatedEvent: CallSubOrchestrator,
+    h.EventSentEvent: SendEvent,
+}
+
+
+def replay(
+    history: History,
+    orchestrators: Any,
+    *,
+    data_converter: DataConverter | None = None,
+    maximum_timer_interval: timedelta | None = None,
+) -> ReplayReport:
+    """Replay a history, and tell what the code does differently now.
+
+    Parameters
+    ----------
+    history : History
+        Any history: recorded by a hub, loaded from a file, fetched with a client. One of an instance in
+        flight is replayed up to its last event.
+    orchestrators : Orchestrator | Iterable[Orchestrator] | Mapping[str, Orchestrator] | TaskHub
+        The code to replay it with. A single function is used whatever its name; otherwise it is looked up
+        by the name in the history.
+    data_converter : DataConverter | None
+        The converter of the application; default: the hub's, or the SDK's.
+    maximum_timer_interval : timedelta | None
+        The worker's ``maximum_timer_interval``, where the history is of one that chunks long timers
+        (``TaskHubGrpcWorker`` chunks at three days, the worker for the Durable Task Scheduler not at all).
+
+    Returns
+    -------
+    ReplayReport
+        ``report.ok``, ``report.divergences``, ``report.worker_outcome``; as text, an explanation.
+
+    Raises
+    ------
+    NotSimulated
+        The history or the orchestrator uses an entity.
+
+    Examples
+    --------
+    >>> from dt_testkit import TaskHub, replay
+    >>> def greet(ctx, name):
+    ...     return (yield ctx.call_activity("hello", input=name))
+    >>> hub = TaskHub()
+    >>> _ = hub.add_orchestrator(greet)
+    >>> _ = hub.stub("hello", return_value="Hello")
+    >>> history = hub.run(greet, input="ana").history
+    >>> replay(history, greet).ok
+    True
+    """
+    if data_converter is None:
+        data_converter = getattr(orchestrators, "data_converter", None)
+    payloads = Payloads(data_converter)
+    functions = _by_name(orchestrators, history.orchestrator_name)
+    return check(history.instance_id, history.events, functions, payloads, maximum_timer_interval)
+
+
+def assert_replays(
+    history: History,
+    orchestrators: Any,
+    *,
+    data_converter: DataConverter | None = None,
+    maximum_timer_interval: timedelta | None = None,
+) -> None:
+    """Replay a history, and raise if the code does anything differently now.
+
+    Takes what :func:`replay` takes.
+
+    Raises
+    ------
+    ReplayDivergence
+        An ``AssertionError`` whose message is the report.
+    """
+    report = replay(
+        history, orchestrators, data_converter=data_converter, maximum_timer_interval=maximum_timer_interval
+    )
+    if not report.ok:
+        raise ReplayDivergence(report)
+
+
+def _by_name(orchestrators: Any, recorded_name: str | None) -> Mapping[str, Any]:
+    registered = getattr(orchestrators, "orchestrators", orchestrators)
+    if isinstance(registered, Mapping):
+        return registered
+    if callable(registered):
+        return {recorded_name or task.get_name(registered): registered}
+    if isinstance(registered, Iterable):
+        return {task.get_name(function): function for function in registered}
+    raise TypeError(
+        f"replay() takes an orchestrator, an iterable of them, a mapping by name or a TaskHub, "
+        f"not {type(orchestrators).__name__!r}."
+    )
+
+
+def check(
+    instance_id: str,
+    events: Sequence[h.HistoryEvent],
+    orchestrators: Mapping[str, Any],
+    payloads: Payloads,
+    maximum_timer_interval: timedelta | None = None,
+) -> ReplayReport:
+    """:func:`replay` without its conveniences, for callers that replay all the time."""
+    one = _Check(instance_id, events, orchestrators, payloads, maximum_timer_interval)
+    one.run()
+    return ReplayReport(
+        instance_id,
+        one.orchestrator_name,
+        len(events),
+        one.compared,
+        one.divergences,
+        one.next_commands,
+        one.execution.context._uses_retry_timeout,
+        _oracle=lambda: worker_outcome(
+            instance_id, events, orchestrators, payloads.converter, maximum_timer_interval
+        ),
+    )
+
+
+class _Check:
+    def __init__(
+        self,
+        instance_id: str,
+        events: Sequence[h.HistoryEvent],
+        orchestrators: Mapping[str, Any],
+        payloads: Payloads,
+        maximum_timer_interval: timedelta | None,
+    ) -> None:
+        self.events = events
+        self.orchestrators = orchestrators
+        self.payloads = payloads
+        self.execution = Execution(
+            instance_id,
+            orchestrators,
+            payloads,
+            maximum_timer_interval=maximum_timer_interval,
+            replaying=True,
+        )
+        self.orchestrator_name: str | None = None
+        self.compared = 0
+        self.divergences: list[Divergence] = []
+        self.next_commands: list[Command] = []
+        # Of the open turn: recorded events that do not match the command of their id, if there is one.
+        self._unmatched: list[tuple[Any, Command | None]] = []
+
+    def run(self) -> None:
+        events, execution, unmatched = self.events, self.execution, self._unmatched
+        commands, context, process = execution.commands, execution.context, execution.process
+        ended: h.ExecutionCompletedEvent | None = None
+        for position, event in enumerate(events):
+            kind = type(event)
+            if kind is h.TaskScheduledEvent:
+                command = commands.pop(event.event_id, None)
+                if (
+                    type(command) is ScheduleActivity
+                    and command.name == event.name  # type: ignore[attr-defined]
+                    and command.input == event.input  # type: ignore[attr-defined]
+                    and command.tags == event.tags  # type: ignore[attr-defined]
+                ):
+                    continue
+                if self._differs(event, command):
+                    unmatched.append((event, command))
+            elif kind is h.OrchestratorCompletedEvent:
+                if (commands or unmatched) and not self._close_turn(closed=True):
+                    self.compared = position + 1
+                    return
+            elif kind in _RECORDS:
+                command = commands.pop(event.event_id, None)
+                if self._differs(event, command):
+                    unmatched.append((event, command))
+            elif kind is h.OrchestratorStartedEvent:
+                if ended is not None:
+                    break  # a backend may go on handing late results to an instance that has ended
+                if unmatched and not self._close_turn(closed=False):
+                    self.compared = position
+                    return
+                if context._status is not None:
+                    self.compared = position
+                    self._ended_early(position)
+                    return
+                process(event)
+            elif kind is h.ExecutionCompletedEvent:
+                ended = event  # type: ignore[assignment]
+            else:
+                process(event)
+                if kind is h.ExecutionStartedEvent:
+                    self.orchestrator_name = event.name  # type: ignore[attr-defined]
+                    if self._is_unknown(event):
+                        self.compared = position + 1
+                        return
+        self.compared = len(events)
+        if unmatched and not self._close_turn(closed=False):
+            return
+        asked = execution.take_commands()
+        if ended is None:
+            self.next_commands = asked
+        else:
+            self._compare_end(ended, asked)
+
+    def _is_unknown(self, event: Any) -> bool:
+        """Whether nobody registered the orchestrator; that it failed by it may also be what was recorded."""
+        if event.name in self.orchestrators:
+            return False
+        for other in self.events:
+            if isinstance(other, h.ExecutionCompletedEvent) and other.failure_details is not None:
+                return "OrchestratorNotRegisteredError" not in other.failure_details.error_type
+        known = ", ".join(sorted(self.orchestrators)) or "none at all"
+        self.divergences.append(
+            Divergence(
+                "missing",
+                event.event_id,
+                "orchestrator",
+                event.name,
+                None,
+                None,
+                f"the history is of orchestrator {event.name!r}, which is not registered (known: {known}).",
+            )
+        )
+        return True
+
+    # -- one command against one event
+
+    def _differs(self, event: Any, command: Command | None) -> bool:
+        return not _is_same_step(event, command) or any(self._changes(event, command))
+
+    def _changes(self, event: Any, command: Any) -> Iterator[tuple[str, Any, Any]]:
+        """The fields in which a command of the same kind and name differs from its record."""
+        show = self.payloads.show
+        kind = type(event)
+        if kind is h.TimerCreatedEvent:
+            recorded = naive(event.fire_at)
+            if recorded != command.fire_at:
+                yield "fire_at", recorded, command.fire_at
+            return
+        if kind is h.TaskScheduledEvent:
+            tags = command.tags or None
+            # The SDK's in-memory backend records neither tags nor a time for scheduled activities.
+            unrecorded = not event.tags and event.timestamp.year == 1970
+            if (event.tags or None) != tags and not unrecorded:
+                yield "tags", event.tags, command.tags
+        elif event.instance_id != command.instance_id:
+            yield "instance_id", event.instance_id, command.instance_id
+        if kind is h.SubOrchestrationInstanceCreatedEvent and (event.version or None) != command.version:
+            yield "version", event.version, command.version
+        name, now = ("data", command.data) if kind is h.EventSentEvent else ("input", command.input)
+        was = event.input
+        if was != now and (was or now) and show(was) != show(now):
+            yield name, show(was), show(now)
+
+    # -- one turn
+
+    def _close_turn(self, *, closed: bool) -> bool:
+        """Find words for what differs in a turn; False if the code has left the path of the history.
+
+        ``closed`` says whether the turn is known to be whole, so that a command without a record is one too
+        many rather than one to come.
+        """
+        commands = self.execution.commands
+        pairs = list(self._unmatched)
+        self._unmatched.clear()
+        extra = [c for c in commands.values() if type(c) is not Complete] if closed else []
+        if not pairs and not extra:
+            return True
+        for one_more in extra:
+            del commands[one_more.id]
+
+        recorded = [event for event, _ in pairs]
+        asked = [c for _, c in pairs if c is not None and type(c) is not Complete] + extra
+        same_shape = not extra and all(_is_same_step(event, command) for event, command in pairs)
+        if len(asked) > 1 and Counter(map(self._signature, recorded)) == Counter(map(self._signature, asked)):
+            self._report_order(recorded, asked)
+        elif same_shape:
+            for event, command in pairs:
+                for name, was, now in self._changes(event, command):
+                    self._report_change(event, command, name, was, now)
+        else:
+            self._report_shape(recorded, asked)
+        return same_shape
+
+    def _signature(self, item: Any) -> tuple[Any, ...]:
+        """What a recorded event and a command have in common if they are the same step."""
+        kind = _RECORDS.get(type(item), type(item))
+        payload = item.data if kind is SendEvent and isinstance(item, SendEvent) else _input(item)
+        when = naive(item.fire_at) if kind is CreateTimer else None
+        return kind, item.name if hasattr(item, "name") else None, payload or None, when
+
+    def _report_order(self, recorded: Sequence[Any], asked: Sequence[Command]) -> None:
+        was, now = [_describe(item) for item in recorded], [_describe(item) for item in asked]
+        self._add(
+            "order",
+            recorded[0].event_id,
+            None,
+            was,
+            now,
+            Location.of(asked[0].site),
+            f"the same steps in another order: the history has {', '.join(was)}; the code asks for "
+            f"{', '.join(now)}.",
+        )
+
+    def _report_change(self, event: Any, command: Any, name: str, was: Any, now: Any) -> None:
+        self._add(
+            "changed",
+            event.event_id,
+            name,
+            was,
+            now,
+            Location.of(command.site),
+            f"{_describe(event)} (#{event.event_id}): {name} was {shown(was)} in the history and is "
+            f"{shown(now)} now.",
+        )
+
+    def _report_shape(self, recorded: Sequence[Any], asked: Sequence[Command]) -> None:
+        """Steps renamed, added or taken away: align what was recorded with what is asked for."""
+        labels = [(_RECORDS[type(event)], getattr(event, "name", None)) for event in recorded]
+        now = [(type(command), command.name) for command in asked]
+        for opcode, i1, i2, j1, j2 in SequenceMatcher(None, labels, now, autojunk=False).get_opcodes():
+            if opcode == "equal":
+                continue
+            both = min(i2 - i1, j2 - j1)
+            for event, command in zip(recorded[i1 : i1 + both], asked[j1 : j1 + both], strict=True):
+                self._report_replaced(event, command)
+            for event in recorded[i1 + both : i2]:
+                self._report_missing(event)
+            for command in asked[j1 + both : j2]:
+                self._report_unexpected(command)
+
+    def _report_replaced(self, event: Any, command: Command) -> None:
+        if type(command) is _RECORDS[type(event)]:
+            name, was, now = "name", event.name, command.name
+        else:
+            name, was, now = "kind", _RECORDS[type(event)].kind, command.kind
+        later = self._recorded_later(event, command)
+        self._add(
+            "changed",
+            event.event_id,
+            name,
+            was,
+            now,
+            Location.of(command.site),
+            f"#{event.event_id} was {_describe(event)} in the history; the code now asks for "
+            f"{_describe(command)}{later}.",
+        )
+
+    def _recorded_later(self, event: Any, command: Command) -> str:
+        for other in self.events:
+            if (
+                getattr(other, "event_id", -1) > event.event_id
+                and type(other) in _RECORDS
+                and self._signature(other) == self._signature(command)
+            ):
+                return f", which the history has later, as #{other.event_id}"
+        return ""
+
+    def _report_missing(self, event: Any) -> None:
+        self._add(
+            "missing",
+            event.event_id,
+            None,
+            _describe(event),
+            None,
+            self.execution.location,
+            f"the history has {_describe(event)} (#{event.event_id}) here; {self._what_it_does()}.",
+        )
+
+    def _what_it_does(self) -> str:
+        """What the code does in place of a recorded step."""
+        execution = self.execution
+        if execution.error is not None:
+            error = execution.error
+            return f"the code fails with {type(error).__name__}: {error}"
+        if execution.status is not None:
+            return "the code has ended"
+        waits = [str(op) for op in execution.operations()]
+        unread = ", ".join(repr(name) for name in execution.context._received)
+        unread = f"; delivered, and read by nobody: {unread}" if unread else ""
+        return f"the code does not ask for it, and waits for {' and '.join(waits) or 'nothing'}{unread}"
+
+    def _report_unexpected(self, command: Command) -> None:
+        self._add(
+            "unexpected",
+            command.id,
+            None,
+            None,
+            _describe(command),
+            Location.of(command.site),
+            f"the code asks for {_describe(command)} (#{command.id}), which the history does not have.",
+        )
+
+    # -- the end
+
+    def _ended_early(self, position: int) -> None:
+        rest = self.events[position:]
+        step = next((event for event in rest if type(event) in _RECORDS), None)
+        end = next((event for event in rest if isinstance(event, h.ExecutionCompletedEvent)), None)
+        status = self.execution.status
+        assert status is not None
+        error = self.execution.error
+        if step is not None:
+            goes_on = f"goes on with {_describe(step)} (#{step.event_id})"
+        elif end is not None:
+            goes_on = f"ends later, {OrchestrationStatus(end.orchestration_status).name}"
+        else:
+            goes_on = "goes on"
+        self._add(
+            "missing",
+            (step or rest[0]).event_id,
+            None,
+            _describe(step) if step is not None else None,
+            status.name,
+            self.execution.location,
+            f"the code ends here, {status.name}"
+            f"{f' with {type(error).__name__}: {error}' if error is not None else ''}, "
+            f"and the history {goes_on}.",
+        )
+
+    def _compare_end(self, ended: h.ExecutionCompletedEvent, asked: Sequence[Command]) -> None:
+        recorded = OrchestrationStatus(ended.orchestration_status)
+        completion = next((c for c in asked if isinstance(c, Complete)), None)
+        if completion is None:
+            self._result(ended, "status", recorded.name, "RUNNING", self._what_it_does())
+            return
+        if completion.status is not recorded:
+            failure = completion.failure
+            why = f" with {_failure(failure)}" if failure is not None else ""
+            self._result(
+                ended,
+                "status",
+                recorded.name,
+                completion.status.name,
+                f"the code ends {completion.status.name}{why}",
+            )
+            return
+        show = self.payloads.show
+        was, now = ended.result or None, completion.result or None
+        if was != now and show(was) != show(now):
+            self._result(ended, "output", show(was), show(now), None)
+        if recorded is OrchestrationStatus.FAILED and ended.failure_details is not None:
+            failed_then, failed_now = _failure(ended.failure_details), _failure(completion.failure)
+            if failed_then != failed_now:
+                self._result(ended, "failure", failed_then, failed_now, None)
+
+    def _result(self, ended: Any, name: str, was: Any, now: Any, instead: str | None) -> None:
+        if instead is not None:
+            message = f"the history ends here, {was}; {instead}."
+        else:
+            what = (
+                "the new input"
+                if self.execution.status is OrchestrationStatus.CONTINUED_AS_NEW
+                else f"the {name}"
+            )
+            message = f"{what} was {shown(was)} in the history and is {shown(now)} now."
+        self._add("result", ended.event_id, name, was, now, self.execution.location, message)
+
+    def _add(self, *values: Any) -> None:
+        self.divergences.append(Divergence(*values))
+
+
+def _is_same_step(event: Any, command: Command | None) -> bool:
+    """Whether a command is of the kind and name that was recorded, whatever its values."""
+    return (
+        command is not None
+        and type(command) is _RECORDS[type(event)]
+        and command.name == getattr(event, "name", None)
+    )
+
+
+def _failure(details: task.FailureDetails | None) -> str | None:
+    return f"{details.error_type}: {details.message}" if details is not None else None
+
+
+def _input(item: Any) -> str | None:
+    return getattr(item, "input", None)
+
+
+def _describe(item: Any) -> str:
+    """A recorded event or a command, in the words of the user's code."""
+    kind = _RECORDS.get(type(item), type(item))
+    if kind is ScheduleActivity:
+        return f"activity {item.name!r}"
+    if kind is CreateTimer:
+        return f"a timer until {naive(item.fire_at):%Y-%m-%d %H:%M:%S}"
+    if kind is CallSubOrchestrator:
+        return f"sub-orchestration {item.name!r}"
+    if kind is SendEvent:
+        return f"an event {item.name!r} to {item.instance_id!r}"
+    return "its completion"

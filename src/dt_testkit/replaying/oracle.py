@@ -1,0 +1,159 @@
+"""What a production worker would do with a history: the SDK's own executor, run on it.
+
+The worker checks little. It compares the id, the kind and the name of a command with the history, and for
+events sent the target; everything else it accepts. So what it does with a divergence is one of three things:
+
+``accepts``
+    It goes on, with whatever the code does now. Nobody is told.
+``fails``
+    It fails the instance, mostly with ``NonDeterminismError``.
+``hangs``
+    It answers with no command and no error. The instance stays Running for ever.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from durabletask import history as h
+from durabletask.client import OrchestrationStatus
+
+from dt_testkit.history.codec import events_to_protobuf
+from dt_testkit.sdk import OrchestrationExecutor, Registry, pb, suppress_span_emission
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import timedelta
+
+    from durabletask.serialization import DataConverter
+    from durabletask.task import Orchestrator
+
+_SILENT = logging.Logger("dt_testkit.oracle", logging.CRITICAL + 1)
+
+
+class Outcome(NamedTuple):
+    """The outcome (``"accepts"``, ``"fails"`` or ``"hangs"``) and a sentence about it."""
+
+    outcome: str
+    explanation: str
+
+
+class _Watched(OrchestrationExecutor):
+    """The SDK's executor, with its context kept for a look at what it waits for."""
+
+    context: Any = None
+
+    def process_event(self, ctx: Any, event: pb.HistoryEvent) -> None:
+        self.context = ctx
+        super().process_event(ctx, event)
+
+
+def worker_outcome(
+    instance_id: str,
+    events: Sequence[h.HistoryEvent],
+    orchestrators: Mapping[str, Orchestrator[Any, Any]],
+    converter: DataConverter,
+    maximum_timer_interval: timedelta | None = None,
+) -> Outcome:
+    """Run the SDK's executor on a history as a worker would that was handed its last turn.
+
+    Parameters
+    ----------
+    instance_id : str
+        Id of the instance.
+    events : Sequence[HistoryEvent]
+        The history, at least one event.
+    orchestrators : Mapping[str, Orchestrator]
+        The functions registered with the worker, by name.
+    converter : DataConverter
+        The worker's converter.
+    maximum_timer_interval : timedelta | None
+        The worker's ``maximum_timer_interval``.
+
+    Returns
+    -------
+    Outcome
+        What the worker does.
+    """
+    end = next((i for i, e in enumerate(events) if isinstance(e, h.ExecutionCompletedEvent)), None)
+    ended = events[end] if end is not None else None
+    replayed = list(events if end is None else events[:end])
+    last_turn = max(
+        (i for i, event in enumerate(replayed) if isinstance(event, h.OrchestratorStartedEvent)), default=0
+    )
+    messages = events_to_protobuf(replayed)
+    registry: Any = Registry()  # type: ignore[no-untyped-call]
+    registry.orchestrators.update(orchestrators)
+    executor = _Watched(
+        registry, _SILENT, data_converter=converter, maximum_timer_interval=maximum_timer_interval
+    )
+    try:
+        with suppress_span_emission():
+            actions = executor.execute(instance_id, messages[:last_turn], messages[last_turn:]).actions
+    except Exception as error:  # the worker answers with this as the failure of the instance
+        return Outcome("fails", f"the worker fails the instance: {type(error).__name__}: {error}")
+
+    recorded = ended.orchestration_status if isinstance(ended, h.ExecutionCompletedEvent) else None
+    completion = next((a.completeOrchestration for a in actions if a.HasField("completeOrchestration")), None)
+    if completion is not None:
+        failed = completion.orchestrationStatus == pb.ORCHESTRATION_STATUS_FAILED
+        if failed and recorded != OrchestrationStatus.FAILED.value:
+            details = completion.failureDetails
+            kind = details.errorType.rpartition(".")[2]
+            return Outcome("fails", f"the worker fails the instance with {kind}: {details.errorMessage}")
+        return Outcome("accepts", _accepted(recorded, completion.orchestrationStatus))
+    if actions:
+        return Outcome("accepts", "the worker notices nothing, and does what the code asks for next.")
+    if recorded is not None or not _can_go_on(executor.context, replayed):
+        return Outcome(
+            "hangs",
+            "the worker answers with no command and no error, so the instance stays Running for ever.",
+        )
+    return Outcome("accepts", "the worker notices nothing, and waits for the same things as before.")
+
+
+def _accepted(recorded: int | None, status: int) -> str:
+    if recorded is None or recorded == status:
+        return "the worker notices nothing: the instance goes on as the code says now."
+    was, now = OrchestrationStatus(recorded).name, OrchestrationStatus(status).name
+    return f"the worker notices nothing: the instance ends {now} instead of {was}."
+
+
+def _can_go_on(context: Any, events: Sequence[h.HistoryEvent]) -> bool:
+    """Whether anything that is still to come could move the orchestrator."""
+    if context is None or context._is_complete:
+        return False
+    if context._pending_events or any(isinstance(e, h.ExecutionSuspendedEvent) for e in events):
+        return True
+    return not outstanding(events).isdisjoint(context._pending_tasks)
+
+
+def outstanding(events: Sequence[h.HistoryEvent]) -> set[int]:
+    """Ids of the operations that a history has scheduled and no result for."""
+    open_ids: set[int] = set()
+    for event in events:
+        if isinstance(
+            event,
+            (
+                h.TaskScheduledEvent,
+                h.TimerCreatedEvent,
+                h.SubOrchestrationInstanceCreatedEvent,
+                h.EntityOperationCalledEvent,
+                h.EntityLockRequestedEvent,
+            ),
+        ):
+            open_ids.add(event.event_id)
+        elif isinstance(event, h.TimerFiredEvent):
+            open_ids.discard(event.timer_id)
+        elif isinstance(
+            event,
+            (
+                h.TaskCompletedEvent,
+                h.TaskFailedEvent,
+                h.SubOrchestrationInstanceCompletedEvent,
+                h.SubOrchestrationInstanceFailedEvent,
+            ),
+        ):
+            open_ids.discard(event.task_scheduled_id)
+    return open_ids

@@ -1,0 +1,147 @@
+"""What a replay found, and the words in which it is told."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from dt_testkit.execution.commands import Command, Location
+    from dt_testkit.replaying.oracle import Outcome
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """One difference between what the code asks for on replay and what the history recorded.
+
+    Attributes
+    ----------
+    kind : str
+        ``"changed"``: a command of the same id that differs in one field. ``"order"``: the commands of one
+        turn in another order. ``"missing"``: a recorded command that the code no longer asks for.
+        ``"unexpected"``: a command that the history does not have. ``"result"``: another output, failure or
+        status at the end.
+    event_id : int
+        Id of the recorded event, or of the command where nothing was recorded; -1 where events take no id.
+    field : str | None
+        What differs: ``"kind"``, ``"name"``, ``"input"``, ``"tags"``, ``"version"``, ``"fire_at"``,
+        ``"instance_id"``, ``"data"``, ``"output"``, ``"failure"``, ``"status"``. None where a command is
+        missing, unexpected or out of order.
+    expected, actual : Any
+        The value in the history and the value now; payloads are decoded as plain JSON.
+    location : Location | None
+        The place in the user's code that asked for the command, or where the orchestrator stands or ended.
+    message : str
+        All of this in one sentence.
+    """
+
+    kind: str
+    event_id: int
+    field: str | None
+    expected: Any
+    actual: Any
+    location: Location | None
+    message: str
+
+    def __str__(self) -> str:
+        where = f"\n    at {self.location}" if self.location is not None else ""
+        return f"{self.message}{where}"
+
+
+@dataclass
+class ReplayReport:
+    """What a replay found.
+
+    Attributes
+    ----------
+    instance_id : str
+        The instance that the history is of.
+    orchestrator_name : str | None
+        The orchestrator that the history is of.
+    events : int
+        How many events the history has.
+    compared : int
+        How many of them were compared; fewer than ``events`` where the code had left the history's path.
+    divergences : list[Divergence]
+        What was found, in the order of the history.
+    next_commands : list[Command]
+        For a history in flight: what the code would do next. That is no divergence.
+    """
+
+    instance_id: str
+    orchestrator_name: str | None
+    events: int
+    compared: int
+    divergences: list[Divergence]
+    next_commands: list[Command]
+    uses_retry_timeout: bool = False
+    _oracle: Callable[[], Outcome] = field(repr=False, compare=False, kw_only=True)
+
+    @property
+    def ok(self) -> bool:
+        """Whether the code replays the history without a divergence."""
+        return not self.divergences
+
+    @cached_property
+    def _outcome(self) -> Outcome:
+        return self._oracle()
+
+    @property
+    def worker_outcome(self) -> str:
+        """What a production worker would do with this history: ``"accepts"``, ``"fails"`` or ``"hangs"``.
+
+        Found by running the SDK's own executor on the history, when it is first asked for.
+        """
+        return self._outcome.outcome
+
+    @property
+    def worker_explanation(self) -> str:
+        """One sentence about :attr:`worker_outcome`."""
+        return self._outcome.explanation
+
+    def __str__(self) -> str:
+        title = f"{self.orchestrator_name or 'unknown orchestrator'} {self.instance_id!r}"
+        if self.ok:
+            return f"{title}: replays clean ({plural(self.events, 'event')})"
+        lines = [f"{title}: {plural(len(self.divergences), 'divergence')} in {plural(self.events, 'event')}"]
+        for number, divergence in enumerate(self.divergences, 1):
+            lines += [f"{number}. {divergence.kind}: {divergence}"]
+        if self.compared < self.events:
+            rest = plural(self.events - self.compared, "event")
+            lines.append(f"The last {rest} were not compared: the code has left the path of the history.")
+        lines.append(f"In production ({self.worker_outcome}): {self.worker_explanation}")
+        if self.uses_retry_timeout and self.worker_outcome == "hangs":
+            lines.append(
+                "Note: the code uses retry_timeout, which the SDK measures by the wall clock: replayed after "
+                "the timeout has passed, a recorded retry is not made again."
+            )
+        lines.append(_way_out(self.divergences))
+        return "\n".join(lines)
+
+
+def _way_out(divergences: list[Divergence]) -> str:
+    first = divergences[0]
+    if first.kind == "missing" and first.field == "orchestrator":
+        return "Way out: register the orchestrator under the recorded name until its instances have ended."
+    return (
+        "Way out: if the code was changed on purpose, keep the old path for instances in flight (branch on "
+        "ctx.version, or register the new code under a new name); if it was not, look for what differs "
+        "between two runs: a clock, a random number, an environment variable, the order of a set."
+    )
+
+
+def plural(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def shown(value: Any, limit: int = 200) -> str:
+    """A value for a message, shortened."""
+    if isinstance(value, (dict, list, str, int, float, bool)) or value is None:
+        text = json.dumps(value, ensure_ascii=False)
+    else:
+        text = str(value)
+    return text if len(text) <= limit else text[: limit - 1] + "…"
