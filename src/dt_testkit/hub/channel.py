@@ -90,15 +90,27 @@ class _Channel(grpc.Channel):  # type: ignore[misc]  # grpc has no types
 
 class _AioUnary(_Call):
     async def __call__(self, request: Any, timeout: float | None = None, **ignored: Any) -> Any:
-        return self._handler(request, timeout)
+        try:
+            return self._handler(request, timeout)
+        except Refused as error:
+            raise _refused(error) from None
 
 
 class _AioStream(_Call):
     async def __call__(
         self, request: Any, timeout: float | None = None, **ignored: Any
     ) -> AsyncIterator[Any]:
-        for message in self._handler(request, timeout):
-            yield message
+        try:
+            for message in self._handler(request, timeout):
+                yield message
+        except Refused as error:
+            raise _refused(error) from None
+
+
+def _refused(error: Refused) -> grpc.aio.AioRpcError:
+    """The same answer in the type that asynchronous callers expect."""
+    nothing = grpc.aio.Metadata()
+    return grpc.aio.AioRpcError(error.code(), nothing, nothing, error.details())
 
 
 class _AioChannel(grpc.aio.Channel):  # type: ignore[misc]

@@ -163,6 +163,8 @@ class TaskHub:
         self._lock = threading.RLock()
         self._turn_of: Instance | None = None
         self._turns_left: int | None = None
+        if not isinstance(start_time, datetime):
+            raise TypeError(f"start_time is a datetime, not {start_time!r}.")
         self._now = naive(start_time)
         self._stamp = self._now.replace(tzinfo=timezone.utc)
         self._client: TaskHubGrpcClient | None = None
@@ -408,6 +410,8 @@ class TaskHub:
         ReplayDivergence
             A history does not replay.
         """
+        if not isinstance(by, timedelta):
+            raise TypeError(f"advance() takes a timedelta, for instance timedelta(hours=1), not {by!r}.")
         if by < timedelta(0):
             raise InvalidTime(f"Time does not go backwards: advance() was given {by}.")
         with self._driving(max_turns):
@@ -851,6 +855,8 @@ class TaskHub:
 
     def _terminate(self, instance: Instance, output: str | None, recursive: bool) -> None:
         with self._lock:
+            if instance.status in TERMINAL:
+                return  # and what it started lives on
             event = h.ExecutionTerminatedEvent(-1, self._stamp, output, recursive)
             self._deliver(instance, len(instance._generations), event)
             if recursive:

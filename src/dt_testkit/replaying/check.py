@@ -502,7 +502,9 @@ class _Check:
         self._add("result", ended.event_id, name, was, now, self.execution.location, message)
 
     def _add(self, *values: Any) -> None:
-        self.divergences.append(Divergence(*values))
+        divergence = Divergence(*values)
+        if divergence not in self.divergences:  # a retried step would say the same again
+            self.divergences.append(divergence)
 
 
 def _is_same_step(event: Any, command: Command | None) -> bool:

@@ -70,6 +70,8 @@ class ReplayReport:
         What was found, in the order of the history.
     next_commands : list[Command]
         For a history in flight: what the code would do next. That is no divergence.
+    uses_retry_timeout : bool
+        Whether the code gave a retry policy a ``retry_timeout``, which a worker measures by the wall clock.
     """
 
     instance_id: str
@@ -106,7 +108,7 @@ class ReplayReport:
     def __str__(self) -> str:
         title = f"{self.orchestrator_name or 'unknown orchestrator'} {self.instance_id!r}"
         if self.ok:
-            return f"{title}: replays clean ({plural(self.events, 'event')})"
+            return "\n".join([f"{title}: replays clean ({plural(self.events, 'event')})", *self._notes()])
         lines = [f"{title}: {plural(len(self.divergences), 'divergence')} in {plural(self.events, 'event')}"]
         for number, divergence in enumerate(self.divergences, 1):
             lines += [f"{number}. {divergence.kind}: {divergence}"]
@@ -114,13 +116,18 @@ class ReplayReport:
             rest = plural(self.events - self.compared, "event")
             lines.append(f"The last {rest} were not compared: the code has left the path of the history.")
         lines.append(f"In production ({self.worker_outcome}): {self.worker_explanation}")
-        if self.uses_retry_timeout and self.worker_outcome == "hangs":
-            lines.append(
-                "Note: the code uses retry_timeout, which the SDK measures by the wall clock: replayed after "
-                "the timeout has passed, a recorded retry is not made again."
-            )
+        lines += self._notes()
         lines.append(_way_out(self.divergences))
         return "\n".join(lines)
+
+    def _notes(self) -> list[str]:
+        if not self.uses_retry_timeout or self.worker_outcome == "accepts":
+            return []
+        return [
+            f"Note: the code uses retry_timeout, which the SDK measures by the wall clock. A worker that replays "
+            f"this history now finds the timeout passed and does not retry what was retried: the instance "
+            f"{self.worker_outcome}."
+        ]
 
 
 def _way_out(divergences: list[Divergence]) -> str:

@@ -1,0 +1,242 @@
+"""What is measured. Whatever is compared runs in turn with what it is compared with, and the best run counts."""
+
+from __future__ import annotations
+
+import logging
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from datetime import timedelta
+from multiprocessing import get_context
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from durabletask import task
+from durabletask.history import ExecutionCompletedEvent, OrchestratorStartedEvent
+from durabletask.serialization import JsonDataConverter
+
+from dt_testkit import History, TaskHub, replay
+from dt_testkit.backends import embedded
+from dt_testkit.history.codec import events_to_protobuf
+from dt_testkit.sdk import OrchestrationExecutor, Registry
+
+
+@dataclass(frozen=True)
+class Row:
+    what: str
+    ours: str
+    other: str
+    ratio: str
+    wanted: str
+    ok: bool
+
+
+@dataclass
+class Step:
+    order: str
+    number: int
+    amount: float
+
+
+@dataclass
+class Receipt:
+    id: str
+    ok: bool
+
+
+def act(ctx: task.ActivityContext, step: dict[str, Any]) -> dict[str, Any]:
+    return {"id": "R-1", "ok": True}
+
+
+def chain(ctx: task.OrchestrationContext, length: int) -> Generator[Any, Any, Any]:
+    result = None
+    for number in range(length):
+        result = yield ctx.call_activity(act, input={"order": "A-1", "number": number, "amount": 12.5})
+    return result
+
+
+def typed_act(ctx: task.ActivityContext, step: Step) -> Receipt:
+    return Receipt("R-1", True)
+
+
+def typed_chain(ctx: task.OrchestrationContext, length: int) -> Generator[Any, Any, Any]:
+    result = None
+    for number in range(length):
+        result = yield ctx.call_activity(typed_act, input=Step("A-1", number, 12.5))
+    return result
+
+
+def hourly(ctx: task.OrchestrationContext, hours: int) -> Generator[Any, Any, None]:
+    for _ in range(hours):
+        yield ctx.create_timer(timedelta(hours=1))
+
+
+def thirty_days(ctx: task.OrchestrationContext, _: Any) -> Generator[Any, Any, None]:
+    yield task.when_all([ctx.create_timer(timedelta(days=1)) for _ in range(30)])
+
+
+def register(worker: Any) -> None:
+    for orchestrator in (chain, typed_chain, hourly, thirty_days):
+        worker.add_orchestrator(orchestrator)
+    for activity in (act, typed_act):
+        worker.add_activity(activity)
+
+
+def hub() -> TaskHub:
+    made = TaskHub()
+    register(made)
+    return made
+
+
+def seconds(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def best_in_turn(rounds: int, *works: Callable[[], object]) -> list[float]:
+    """The best time of each, run in turn."""
+    times = [[seconds(work) for work in works] for _ in range(rounds)]
+    return [min(column) for column in zip(*times, strict=True)]
+
+
+def ms(value: float) -> str:
+    return f"{value * 1000:,.1f} ms"
+
+
+def chain_of_200() -> list[Row]:
+    """A chain of 200 activities, against the SDK's in-memory backend with the real worker."""
+    with embedded(register) as client:
+
+        def backend() -> None:
+            state = client.wait_for_orchestration_completion(
+                client.schedule_new_orchestration(chain, input=200), timeout=60
+            )
+            assert state is not None
+            state.raise_if_failed()
+
+        ours, other = best_in_turn(3, lambda: hub().run(chain, input=200), backend)
+    return [
+        Row(
+            "chain of 200 activities, replay check included",
+            ms(ours),
+            f"SDK's in-memory backend: {ms(other)}",
+            f"{other / ours:,.0f}×",
+            "≥ 100×",
+            other / ours >= 100,
+        )
+    ]
+
+
+def _cost(length: int) -> tuple[float, float]:
+    """Seconds for each activity of a chain, and the peak memory of the process in MB."""
+    best = min(seconds(lambda: hub().run(chain, input=length)) for _ in range(3))
+    return best / length, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def long_chains() -> list[Row]:
+    """The cost of an activity in a chain of 1,000 and of 100,000, each in a process of its own."""
+    results = []
+    for length in (1_000, 100_000):
+        with get_context("spawn").Pool(1) as pool:
+            results.append(pool.apply(_cost, (length,)))
+    (short, _), (long, memory) = results
+    return [
+        Row(
+            "an activity in a chain of 100,000",
+            f"{long * 1e6:.1f} µs",
+            f"in a chain of 1,000: {short * 1e6:.1f} µs",
+            f"{long / short:.2f}×",
+            "≤ 1.5×",
+            long / short <= 1.5,
+        ),
+        Row(
+            "peak memory of that process", f"{memory:.0f} MB", "–", "–", "< 400 MB", memory < 400
+        ),
+    ]
+
+
+def _executor(history: History, orchestrator: Any) -> Callable[[], None]:
+    """The SDK's executor on a history, the conversion to protobuf not counted."""
+    events = [event for event in history.events if not isinstance(event, ExecutionCompletedEvent)]
+    last = max(n for n, event in enumerate(events) if isinstance(event, OrchestratorStartedEvent))
+    messages = events_to_protobuf(events)
+    registry: Any = Registry()  # type: ignore[no-untyped-call]
+    registry.add_orchestrator(orchestrator)
+    silent = logging.Logger("silent", logging.CRITICAL)
+
+    def run() -> None:
+        executor = OrchestrationExecutor(registry, silent, JsonDataConverter())
+        result = executor.execute(history.instance_id, messages[:last], messages[last:])
+        assert result.actions[-1].HasField("completeOrchestration")
+
+    return run
+
+
+def replays() -> list[Row]:
+    """Replay of 40,000 events with all checks on, against the SDK's executor."""
+    rows = []
+    for what, orchestrator in (("plain", chain), ("dataclass", typed_chain)):
+        history = hub().run(orchestrator, input=10_000).history
+
+        def ours(history: History = history, orchestrator: Any = orchestrator) -> None:
+            assert replay(history, orchestrator).ok
+
+        mine, other = best_in_turn(7, ours, _executor(history, orchestrator))
+        rows.append(
+            Row(
+                f"replay of {len(history):,} events, {what} payloads",
+                f"{len(history) / mine:,.0f} events/s",
+                f"SDK's executor: {len(history) / other:,.0f} events/s",
+                f"{other / mine:.2f}×",
+                "≥ 1.5×",
+                other / mine >= 1.5,
+            )
+        )
+    return rows
+
+
+def timers() -> list[Row]:
+    """Timers: a year of them by the hour, and thirty at once."""
+    year, thirty = best_in_turn(
+        3, lambda: hub().run(hourly, input=8_760), lambda: hub().run(thirty_days)
+    )
+    return [
+        Row("a year of hourly timers (8,760)", ms(year), "real time: 1 year", "–", "< 1 s", year < 1),
+        Row("30 one-day timers", ms(thirty), "real time: 1 day", "–", "< 5 ms", thirty < 0.005),
+    ]
+
+
+def plugin() -> list[Row]:
+    """The start of pytest with the plugin installed and not used, against without."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "test_nothing.py").write_text("def test_nothing():\n    pass\n")
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", folder]
+
+        def run(*more: str) -> float:
+            return seconds(
+                lambda: subprocess.run([*command, *more], check=True, capture_output=True, cwd=folder)
+            )
+
+        run()
+        pairs = [(run(), run("-p", "no:dt_testkit")) for _ in range(15)]
+    added = median(with_it - without for with_it, without in pairs)
+    without = median(without for _, without in pairs)
+    return [
+        Row(
+            "added to the start of pytest by the unused plugin",
+            ms(max(added, 0.0)),
+            f"pytest without it: {ms(without)}",
+            "–",
+            "< 15 ms",
+            added < 0.015,
+        )
+    ]
+
+
+ALL: list[Callable[[], list[Row]]] = [chain_of_200, long_chains, replays, timers, plugin]

@@ -1,0 +1,207 @@
+"""The application of `workflows` after a release that nobody tested against the instances in flight.
+
+`register` registers orchestrators of the same names, each changed the way code gets changed: something is
+renamed, something takes longer, something is dropped. An instance that the old code started would not survive
+the new one, or would survive it with another result. `CHANGES` lists what was done, and for each change a
+history of ``python -m workflows demo`` in which it shows.
+"""
+
+# No postponed annotations here: the SDK rebuilds inputs from the annotations of orchestrators and activities.
+from collections.abc import Generator
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from durabletask.task import (
+    ActivityContext,
+    OrchestrationContext,
+    RetryPolicy,
+    Task,
+    TaskFailedError,
+    when_all,
+)
+
+from workflows import Registrar
+from workflows import batch_import as imports
+from workflows import order as orders
+from workflows import purchase_approval as purchases
+from workflows.batch_import import BatchResult, FailedBatch, ImportSummary
+from workflows.order import Order, OrderResult, Payment
+from workflows.purchase_approval import Approval, ApprovalRequest, Decision, Purchase
+
+
+@dataclass(frozen=True)
+class Change:
+    """A change of this release, and where a replay has to find it.
+
+    Attributes
+    ----------
+    history : str
+        The instance id of a recorded history in which the change shows.
+    kind : str
+        The kind of divergence: ``"missing"``, ``"unexpected"``, ``"changed"``, ``"order"`` or ``"result"``.
+    field : str | None
+        What differs, where the kind is ``"changed"`` or ``"result"``.
+    """
+
+    name: str
+    history: str
+    kind: str
+    field: str | None = None
+
+
+CHANGES = (
+    Change("payments are retried later", "order-charge-retried", "changed", "fire_at"),
+    Change("shipments name their carrier", "order-completed", "changed", "input"),
+    Change("orders are no longer confirmed", "order-unconfirmed", "missing"),
+    Change("refund is called refund_payment", "order-undeliverable", "changed", "name"),
+    Change("reasons name the item", "order-out-of-stock", "result", "output"),
+    Change("an invalid order is cancelled, and does not fail", "order-invalid", "result", "status"),
+    Change("batches are larger unless told otherwise", "import-defaults", "changed", "input"),
+    Change("an import with losses is held before it is published", "import-partial", "changed", "kind"),
+    Change("the end of an import is announced", "import-clean", "unexpected"),
+    Change("reminders come later", "purchase-reminded", "changed", "fire_at"),
+    Change("the event is called decision", "purchase-approved", "missing"),
+    Change("the manager is paged", "purchase-escalated", "changed", "name"),
+    Change("the requester hears of it before it is recorded", "purchase-auto-approved", "order"),
+)
+
+
+# ---- orders
+
+PAYMENT_RETRY = RetryPolicy(
+    first_retry_interval=timedelta(seconds=2),  # was half a second
+    max_number_of_attempts=3,
+    backoff_coefficient=2.0,
+)
+
+
+@dataclass(frozen=True)
+class Shipment(orders.Shipment):
+    carrier: str = "bicycle"  # is new
+
+
+def order_workflow(ctx: OrchestrationContext, order: Order) -> Generator[Task[Any], Any, OrderResult]:
+    if order.quantity < 1:
+        return OrderResult("cancelled", reason="nothing was ordered")  # was an exception
+    done: list[orders.Undo] = []
+    try:
+        reservation = yield ctx.call_activity(orders.reserve, input=order)
+        done.append((orders.release, reservation))
+
+        payment = Payment(order.card, order.quantity * order.unit_price)
+        payment_id = yield ctx.call_activity(orders.charge, input=payment, retry_policy=PAYMENT_RETRY)
+        done.append((refund_payment, payment_id))  # was refund
+
+        shipment = Shipment(order.item, order.quantity, order.address)
+        tracking_number = yield ctx.call_activity(orders.ship, input=shipment)
+        # Here, the customer was told.
+    except TaskFailedError as failure:
+        compensated, needs_attention = yield from orders.compensate(ctx, done)
+        return OrderResult(
+            "cancelled",
+            reason=f"{order.item}: {failure.details.message}",  # was without the item
+            compensated=compensated,
+            needs_attention=needs_attention,
+        )
+    return OrderResult("completed", tracking_number=tracking_number)
+
+
+def refund_payment(ctx: ActivityContext, payment_id: str) -> None:
+    orders.refund(ctx, payment_id)
+
+
+# ---- imports
+
+
+@dataclass(frozen=True)
+class ImportRequest(imports.ImportRequest):
+    batch_size: int = 12  # was 10
+
+
+def batch_import(
+    ctx: OrchestrationContext, request: ImportRequest
+) -> Generator[Task[Any], Any, ImportSummary]:
+    batches = imports.split(request)
+    imported = 0
+    rejected_rows: list[int] = []
+    failed_batches: list[FailedBatch] = []
+    for start in range(0, len(batches), request.parallel_batches):
+        window = batches[start : start + request.parallel_batches]
+        tasks: list[Task[BatchResult]] = [
+            ctx.call_activity(imports.import_rows, input=batch, retry_policy=imports.BATCH_RETRY)
+            for batch in window
+        ]
+        with suppress(TaskFailedError):
+            yield when_all(tasks)
+        for batch, task in zip(window, tasks, strict=True):
+            if task.is_failed:
+                reason = task.get_exception().details.message
+                failed_batches.append(FailedBatch(batch.first_row, len(batch.rows), reason))
+            else:
+                result = task.get_result()
+                imported += result.imported
+                rejected_rows += result.rejected_rows
+    summary = ImportSummary(request.source, imported, rejected_rows, failed_batches)
+    if failed_batches:
+        yield ctx.create_timer(timedelta(minutes=5))  # is new: time for a person to step in
+    yield ctx.call_activity(imports.publish_summary, input=summary)
+    yield ctx.call_activity(announce, input=request.source)  # is new
+    return summary
+
+
+def announce(ctx: ActivityContext, source: str) -> None:
+    """Tell everybody."""
+
+
+# ---- purchases
+
+
+def purchase_approval(ctx: OrchestrationContext, purchase: Purchase) -> Generator[Task[Any], Any, Decision]:
+    if purchase.amount <= purchase.auto_approve_limit:
+        decision = Decision("auto-approved", purchase.item, purchase.requester)
+    else:
+        approval = yield from ask(ctx, purchase)
+        decision = purchases.decide(purchase, approval)
+    yield when_all(
+        [
+            ctx.call_activity(purchases.notify_requester, input=decision),  # was the second
+            ctx.call_activity(purchases.record_decision, input=decision),
+        ]
+    )
+    return decision
+
+
+def ask(ctx: OrchestrationContext, purchase: Purchase) -> Generator[Task[Any], Any, Approval | None]:
+    answer = ctx.wait_for_external_event("decision", data_type=Approval)  # was "approval"
+    request = ApprovalRequest(purchase.approver, purchase.item, purchase.amount, purchase.requester)
+    yield ctx.call_activity(purchases.request_approval, input=request)
+
+    for _ in range(purchase.reminders):
+        later = 2 * purchase.remind_after  # was half of it
+        if (yield from purchases.answered_within(ctx, answer, later)):
+            return answer.get_result()
+        yield ctx.call_activity(purchases.send_reminder, input=request)
+    if (yield from purchases.answered_within(ctx, answer, purchase.escalate_after)):
+        return answer.get_result()
+
+    request = ApprovalRequest(purchase.manager, purchase.item, purchase.amount, purchase.requester)
+    yield ctx.call_activity(page_manager, input=request)  # was escalate
+    if (yield from purchases.answered_within(ctx, answer, purchase.give_up_after)):
+        return answer.get_result()
+    answer.cancel()
+    return None
+
+
+def page_manager(ctx: ActivityContext, request: ApprovalRequest) -> None:
+    """Wake the manager."""
+
+
+def register(worker: Registrar) -> None:
+    """Add the changed orchestrators, the activities they share with `workflows`, and the new ones."""
+    for orchestrator in (order_workflow, batch_import, purchase_approval):
+        worker.add_orchestrator(orchestrator)
+    shared = (*orders.ACTIVITIES, *imports.ACTIVITIES, *purchases.ACTIVITIES)
+    for activity in (*shared, refund_payment, announce, page_manager):
+        worker.add_activity(activity)

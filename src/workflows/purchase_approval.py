@@ -1,0 +1,185 @@
+"""A purchase that a person approves or rejects. The pattern: human interaction, with reminders and a limit.
+
+Choose it when a workflow has to wait for someone: for minutes or for weeks, through restarts and
+deployments, at no cost while it waits. An external event races against timers: the approver is asked, is
+reminded a few times, then the manager is asked in their place; when nobody answers in the end, the purchase
+times out.
+
+The intervals are part of the input, in seconds: days in production, fractions of a second in a
+demonstration.
+"""
+
+# No postponed annotations here: the SDK rebuilds inputs from the annotations of orchestrators and activities.
+import logging
+from collections.abc import Generator
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from durabletask.task import (
+    ActivityContext,
+    CancellableTask,
+    OrchestrationContext,
+    Task,
+    when_all,
+    when_any,
+)
+
+logger = logging.getLogger(__name__)
+
+DAY = 24 * 60 * 60.0
+APPROVAL_EVENT = "approval"
+
+
+@dataclass(frozen=True)
+class Purchase:
+    """What someone wants to buy, and who decides. Money is in cents.
+
+    Attributes
+    ----------
+    auto_approve_limit : int
+        Up to this amount nobody is asked.
+    reminders : int
+        How often the approver is reminded, each time after `remind_after` seconds without an answer.
+    escalate_after : float
+        How many seconds after the last reminder the manager is asked.
+    give_up_after : float
+        How many seconds the manager has.
+    """
+
+    item: str
+    amount: int
+    requester: str
+    approver: str = "approver"
+    manager: str = "manager"
+    auto_approve_limit: int = 100_00
+    reminders: int = 2
+    remind_after: float = 1 * DAY
+    escalate_after: float = 1 * DAY
+    give_up_after: float = 3 * DAY
+
+
+@dataclass(frozen=True)
+class Approval:
+    """The answer: the payload of the event ``"approval"``."""
+
+    approved: bool
+    by: str
+    comment: str = ""
+
+
+@dataclass(frozen=True)
+class ApprovalRequest:
+    """A message to someone who can decide."""
+
+    to: str
+    item: str
+    amount: int
+    requester: str
+
+
+@dataclass(frozen=True)
+class Decision:
+    """How a purchase ended.
+
+    Attributes
+    ----------
+    status : str
+        ``"auto-approved"``, ``"approved"``, ``"rejected"`` or ``"timed out"``.
+    by : str | None
+        Who decided, where a person did.
+    """
+
+    status: str
+    item: str
+    requester: str
+    by: str | None = None
+    comment: str = ""
+
+
+def purchase_approval(ctx: OrchestrationContext, purchase: Purchase) -> Generator[Task[Any], Any, Decision]:
+    """Get a decision on a purchase, from a person where it takes one."""
+    if purchase.amount <= purchase.auto_approve_limit:
+        decision = Decision("auto-approved", purchase.item, purchase.requester)
+    else:
+        approval = yield from ask(ctx, purchase)
+        decision = decide(purchase, approval)
+    ctx.create_replay_safe_logger(logger).info("purchase %s is %s", ctx.instance_id, decision.status)
+    ctx.set_custom_status({"decision": decision.status})
+    yield when_all(
+        [
+            ctx.call_activity(record_decision, input=decision),
+            ctx.call_activity(notify_requester, input=decision),
+        ]
+    )
+    return decision
+
+
+def ask(ctx: OrchestrationContext, purchase: Purchase) -> Generator[Task[Any], Any, Approval | None]:
+    """Ask the approver, remind them, ask the manager; None if nobody answers."""
+    answer = ctx.wait_for_external_event(APPROVAL_EVENT, data_type=Approval)
+    request = ApprovalRequest(purchase.approver, purchase.item, purchase.amount, purchase.requester)
+    yield ctx.call_activity(request_approval, input=request)
+
+    for reminders_sent in range(purchase.reminders):
+        ctx.set_custom_status({"waiting_for": purchase.approver, "reminders_sent": reminders_sent})
+        if (yield from answered_within(ctx, answer, purchase.remind_after)):
+            return answer.get_result()
+        yield ctx.call_activity(send_reminder, input=request)
+
+    ctx.set_custom_status({"waiting_for": purchase.approver, "reminders_sent": purchase.reminders})
+    if (yield from answered_within(ctx, answer, purchase.escalate_after)):
+        return answer.get_result()
+
+    request = ApprovalRequest(purchase.manager, purchase.item, purchase.amount, purchase.requester)
+    yield ctx.call_activity(escalate, input=request)
+    ctx.set_custom_status({"waiting_for": purchase.manager, "reminders_sent": purchase.reminders})
+    if (yield from answered_within(ctx, answer, purchase.give_up_after)):
+        return answer.get_result()
+    answer.cancel()
+    return None
+
+
+def answered_within(
+    ctx: OrchestrationContext, answer: CancellableTask[Approval], seconds: float
+) -> Generator[Task[Any], Any, bool]:
+    """Wait for the answer, but only so long. The timer that lost is cancelled, the answer is not."""
+    timer = ctx.create_timer(timedelta(seconds=seconds))
+    contenders: list[Task[Any]] = [answer, timer]
+    winner = yield when_any(contenders)
+    if winner is timer:
+        return False
+    timer.cancel()
+    return True
+
+
+def decide(purchase: Purchase, approval: Approval | None) -> Decision:
+    """Put the answer, or the lack of one, into words."""
+    if approval is None:
+        return Decision("timed out", purchase.item, purchase.requester)
+    status = "approved" if approval.approved else "rejected"
+    return Decision(status, purchase.item, purchase.requester, approval.by, approval.comment)
+
+
+def request_approval(ctx: ActivityContext, request: ApprovalRequest) -> None:
+    """Ask someone to decide."""
+
+
+def send_reminder(ctx: ActivityContext, request: ApprovalRequest) -> None:
+    """Ask again."""
+
+
+def escalate(ctx: ActivityContext, request: ApprovalRequest) -> None:
+    """Ask the manager, telling them that the approver did not answer."""
+
+
+def record_decision(ctx: ActivityContext, decision: Decision) -> None:
+    """Write the decision into the purchase ledger."""
+
+
+def notify_requester(ctx: ActivityContext, decision: Decision) -> None:
+    """Tell the requester what became of it."""
+
+
+ORCHESTRATORS = (purchase_approval,)
+ACTIVITIES = (request_approval, send_reminder, escalate, record_decision, notify_requester)

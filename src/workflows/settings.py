@@ -1,0 +1,153 @@
+"""Where the workflows run: read from the environment, checked before anything is connected."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+DEFAULT_ENDPOINT = "http://localhost:8080"
+DEFAULT_TASKHUB = "default"
+
+_EXAMPLES = "'http://localhost:8080' or 'https://my-scheduler.westeurope.durabletask.io'"
+_ENDPOINT = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<rest>.*)")
+_AUTHORITY = re.compile(r"(?P<host>\[[^\]]*\]|[^:\[\]]*)(?P<port>:[^:]*)?")
+_HOST_NAME = re.compile(
+    r"[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?)*\.?"
+)
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+class SettingsError(ValueError):
+    """A setting that is of no use; the message says which one, why, and what a right one looks like."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The task hub to work for.
+
+    A ``Settings`` that exists is valid: whoever makes one learns at once what is wrong with it.
+
+    Parameters
+    ----------
+    endpoint : str
+        ``http://`` for a scheduler on this machine (the emulator, an in-memory backend), without TLS and
+        without a credential; ``https://`` for any other, with both.
+    taskhub : str
+        The name of the task hub at that endpoint.
+
+    Attributes
+    ----------
+    secure : bool
+        Whether to connect with TLS and a credential.
+    host_address : str
+        The endpoint as the SDK takes it: ``host:port``, the port always spelled out.
+
+    Raises
+    ------
+    SettingsError
+        If the endpoint is malformed, or would send data to another machine unencrypted, or the task hub is
+        blank.
+    """
+
+    endpoint: str = DEFAULT_ENDPOINT
+    taskhub: str = DEFAULT_TASKHUB
+    secure: bool = field(init=False)
+    host_address: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        scheme, host, port = _parse_endpoint(self.endpoint)
+        if scheme == "http" and not _is_this_machine(host):
+            raise SettingsError(
+                f"ENDPOINT {self.endpoint!r} is refused: what is sent to another machine over http can be "
+                f"read on the way, and there is no proof of who sent it. Use https for '{host}', or a "
+                f"scheduler on this machine, such as {DEFAULT_ENDPOINT!r}."
+            )
+        if not self.taskhub.strip():
+            raise SettingsError(
+                f"TASKHUB {self.taskhub!r} is blank: name the task hub to use, such as {DEFAULT_TASKHUB!r}."
+            )
+        object.__setattr__(self, "secure", scheme == "https")
+        object.__setattr__(self, "host_address", f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str] = os.environ) -> Settings:
+        """Read ``ENDPOINT`` and ``TASKHUB``; where one is not set, the local emulator and its default hub.
+
+        Parameters
+        ----------
+        environ : Mapping[str, str]
+            The environment to read.
+
+        Returns
+        -------
+        Settings
+            The checked settings.
+        """
+        return cls(
+            endpoint=environ.get("ENDPOINT", DEFAULT_ENDPOINT),
+            taskhub=environ.get("TASKHUB", DEFAULT_TASKHUB),
+        )
+
+
+def _parse_endpoint(endpoint: str) -> tuple[str, str, int]:
+    """Split an endpoint into scheme, host (an IPv6 literal without its brackets) and port."""
+
+    def malformed(why: str, shown: str = endpoint) -> SettingsError:
+        return SettingsError(f"ENDPOINT {shown!r} is not usable: {why}. A right one is {_EXAMPLES}.")
+
+    if not endpoint:
+        raise malformed("it is empty")
+    if "@" in endpoint:
+        # What stands before the @ may be a password, and messages end up in logs.
+        raise malformed("it holds a user name or password", shown="***@" + endpoint.rpartition("@")[2])
+    if re.search(r"\s", endpoint):
+        raise malformed("it holds white space")
+    match = _ENDPOINT.fullmatch(endpoint)
+    if match is None:
+        raise malformed("it does not start with http:// or https://")
+    scheme = match["scheme"].lower()
+    if scheme not in _DEFAULT_PORTS:
+        raise malformed(f"its scheme '{scheme}' is neither http nor https")
+
+    authority = match["rest"].removesuffix("/")
+    if re.search(r"[/?#\\]", authority):
+        raise malformed("it goes on after the host and port, with a path, a query or a fragment")
+    match = _AUTHORITY.fullmatch(authority)
+    if match is None:
+        raise malformed("its host cannot be told from its port (an IPv6 address goes in brackets)")
+    host, port = match["host"], match["port"]
+    if not host:
+        raise malformed("it names no host")
+    if host.startswith("["):
+        host = host[1:-1]
+        try:
+            ipaddress.IPv6Address(host)
+        except ValueError:
+            raise malformed(f"'[{host}]' is not an IPv6 address") from None
+    elif not _HOST_NAME.fullmatch(host):
+        raise malformed(f"'{host}' is not a host name")
+    return scheme, host, _DEFAULT_PORTS[scheme] if port is None else _parse_port(port[1:], malformed)
+
+
+def _parse_port(text: str, malformed: Callable[[str], SettingsError]) -> int:
+    if not re.fullmatch("[0-9]{1,5}", text) or not 1 <= int(text) <= 65535:
+        raise malformed(f"its port '{text}' is not a number from 1 to 65535")
+    return int(text)
+
+
+def _is_this_machine(host: str) -> bool:
+    if host.lower().removesuffix(".") == "localhost":
+        return True
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    # Whether ::ffff:127.0.0.1 counts as loopback depends on the version of Python.
+    mapped = getattr(address, "ipv4_mapped", None)
+    return bool((mapped or address).is_loopback)

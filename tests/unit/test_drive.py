@@ -1,0 +1,211 @@
+"""Stepping one orchestrator, with the test playing the world."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import pytest
+from durabletask.client import OrchestrationStatus
+from durabletask.task import RetryPolicy, TaskFailedError, when_all, when_any
+
+from dt_testkit import ReplayDivergence, StepError, drive, replay
+
+
+@dataclass
+class Order:
+    item: str
+    quantity: int
+    price: float
+
+
+def reserve(ctx, order: Order) -> str: ...
+
+
+def charge(ctx, amount): ...
+
+
+def order_workflow(ctx, order: Order):
+    reservation = yield ctx.call_activity(reserve, input=order)
+    payment = yield ctx.call_activity(
+        charge,
+        input=order.price,
+        retry_policy=RetryPolicy(first_retry_interval=timedelta(seconds=5), max_number_of_attempts=2),
+    )
+    return {"reservation": reservation, "payment": payment}
+
+
+def fan_out(ctx, names):
+    return (yield when_all([ctx.call_activity(name, input=name) for name in names]))
+
+
+def patient(ctx, _):
+    approval = ctx.wait_for_external_event("approval")
+    timer = ctx.create_timer(timedelta(hours=1))
+    winner = yield when_any([approval, timer])
+    return "late" if winner is timer else approval.get_result()
+
+
+DESK = Order("desk", 2, 50.0)
+
+
+def test_stepping_through_a_workflow_with_a_retry():
+    step = drive(order_workflow, DESK)
+    assert (step.pending[0].name, step.pending[0].input) == ("reserve", DESK)
+    step.complete("R-1")
+    step.fail(ConnectionError("reset"), of=charge)
+    retry = step.pending[0]
+    assert (retry.kind, retry.name, retry.due) == ("timer", "charge", datetime(2026, 1, 1, 0, 0, 5))
+    step.advance(timedelta(seconds=5))
+    assert step.pending[0].attempt == 2
+    step.complete("PAY-7", of="charge")
+    assert step.status is OrchestrationStatus.COMPLETED
+    assert step.output == {"reservation": "R-1", "payment": "PAY-7"}
+
+
+def test_when_the_attempts_are_used_up_the_failure_reaches_the_orchestrator():
+    step = drive(order_workflow, DESK)
+    step.complete("R-1")
+    step.fail(ConnectionError("reset"))
+    step.advance(timedelta(seconds=5))
+    step.fail(ConnectionError("reset again"))
+    assert step.status is OrchestrationStatus.FAILED
+    assert step.failure is not None
+    assert step.failure.inner_failure is not None
+    assert step.failure.inner_failure.is_caused_by(ConnectionError)
+
+
+def test_operations_can_be_completed_in_any_order():
+    step = drive(fan_out, ["a", "b", "c"])
+    b = step.pending[1]
+    step.complete(2, of=b)
+    step.complete(3, of="c")
+    step.complete(1)
+    assert step.output == [1, 2, 3]
+
+
+def test_an_event_and_a_timer_race():
+    early, late = drive(patient), drive(patient)
+    early.raise_event("Approval", "yes")
+    late.advance(timedelta(hours=1))
+    assert (early.output, late.output) == ("yes", "late")
+
+
+def test_a_sub_orchestration_is_completed_by_the_test_as_well():
+    def parent(ctx, _):
+        try:
+            return (yield ctx.call_sub_orchestrator("child", input=1))
+        except TaskFailedError as error:
+            return str(error)
+
+    good, bad = drive(parent), drive(parent)
+    assert (good.pending[0].kind, good.pending[0].instance_id) == ("sub_orchestration", "driven:0001")
+    good.complete("done", of="child")
+    bad.fail(ValueError("no"))
+    assert (good.output, bad.output) == ("done", "Sub-orchestration task #1 failed: no")
+
+
+def test_suspending_resuming_and_terminating():
+    step = drive(patient)
+    step.suspend()
+    step.raise_event("approval", "yes")
+    assert step.status is OrchestrationStatus.SUSPENDED
+    step.resume()
+    assert step.output == "yes"
+    stopped = drive(patient)
+    stopped.terminate("enough")
+    assert (stopped.status, stopped.output) == (OrchestrationStatus.TERMINATED, "enough")
+
+
+def test_the_history_of_the_steps_replays():
+    step = drive(order_workflow, DESK)
+    step.complete("R-1")
+    assert replay(step.history, order_workflow).ok
+    assert "reserve" in str(step.history)
+
+
+def test_a_result_is_what_production_would_hand_over_and_not_the_object_of_the_test():
+    def typed(ctx, _):
+        order = yield ctx.call_activity(make)
+        return [type(order).__name__, order.item]
+
+    def make(ctx, _) -> Order: ...
+
+    step = drive(typed)
+    step.complete(DESK)
+    assert step.output == ["Order", "desk"]
+
+
+def test_a_step_that_does_not_replay_raises_from_that_step():
+    draws = iter(range(100))
+
+    def random_walk(ctx, _):
+        yield ctx.call_activity("one")
+        yield ctx.call_activity("two", input=next(draws))
+
+    step = drive(random_walk)
+    with pytest.raises(ReplayDivergence, match="input was 0 in the history and is 1 now"):
+        step.complete()
+
+
+def test_two_candidates_are_an_error_that_lists_them():
+    step = drive(fan_out, ["a", "b"])
+    with pytest.raises(StepError, match="2 operations fit") as error:
+        step.complete(1)
+    assert "activity 'a' (#1)" in str(error.value)
+    assert "activity 'b' (#2)" in str(error.value)
+
+
+def test_what_is_not_pending_is_an_error_that_lists_what_is():
+    step = drive(order_workflow, DESK)
+    with pytest.raises(StepError, match="nothing like that is pending") as error:
+        step.complete(of=charge)
+    assert "activity 'reserve' (#1)" in str(error.value)
+
+
+def test_what_is_done_already_is_said_to_be():
+    step = drive(fan_out, ["a", "b"])
+    first = step.pending[0]
+    step.complete(1, of=first)
+    with pytest.raises(StepError, match="done already"):
+        step.complete(1, of=first)
+
+
+def test_timers_and_events_are_not_completed_but_waited_for_and_raised():
+    step = drive(patient)
+    event, timer = step.pending
+    with pytest.raises(StepError, match=r"use raise_event\(\)"):
+        step.complete(of="approval")
+    with pytest.raises(StepError, match=r"use raise_event\(\)"):
+        step.fail(ValueError(), of=event)
+    with pytest.raises(StepError, match=r"use advance\(\)"):
+        step.complete(of=timer)
+    with pytest.raises(StepError, match="nothing like that is pending"):
+        step.complete()
+
+
+def test_a_step_after_the_end_is_an_error():
+    step = drive(fan_out, ["a"])
+    step.complete(1)
+    for act in (
+        step.complete,
+        step.suspend,
+        step.resume,
+        step.terminate,
+        lambda: step.raise_event("x"),
+        lambda: step.fail(ValueError()),
+    ):
+        with pytest.raises(StepError, match="has ended, COMPLETED"):
+            act()
+
+
+def test_stepping_through_generations():
+    def counter(ctx, n):
+        yield ctx.create_timer(timedelta(minutes=1))
+        if n == 3:
+            return n
+        ctx.continue_as_new(n + 1)
+
+    step = drive(counter, 0)
+    step.advance(timedelta(minutes=4))
+    assert (step.output, len(step.histories)) == (3, 4)

@@ -1,0 +1,714 @@
+"""The hub, as a test uses it: virtual time, stubs, what instances show."""
+
+from __future__ import annotations
+
+import threading
+from collections import namedtuple
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from enum import Enum
+
+import pytest
+from durabletask.client import OrchestrationStatus
+from durabletask.serialization import JsonDataConverter
+from durabletask.task import RetryPolicy, TaskFailedError, when_all, when_any
+
+from dt_testkit import (
+    InstanceAlreadyExists,
+    InstanceNotFound,
+    NotSimulated,
+    OrchestrationBlocked,
+    OrchestrationNotFinished,
+    ReplayDivergence,
+    StubExhausted,
+    TaskHub,
+)
+
+THREE_TIMES = RetryPolicy(first_retry_interval=timedelta(seconds=5), max_number_of_attempts=3)
+
+
+@dataclass
+class Order:
+    item: str
+    quantity: int
+    price: float
+
+
+def reserve(ctx, order: Order) -> str:
+    return f"R-{order.item}"
+
+
+def charge(ctx, amount):
+    return f"PAY-{amount}"
+
+
+def order_workflow(ctx, order: Order):
+    ctx.set_custom_status("reserving")
+    reservation = yield ctx.call_activity(reserve, input=order)
+    ctx.set_custom_status("charging")
+    payment = yield ctx.call_activity(charge, input=order.price * order.quantity, retry_policy=THREE_TIMES)
+    return {"reservation": reservation, "payment": payment}
+
+
+def purchase_approval(ctx, order: Order):
+    if order.price < 1000:
+        return "auto-approved"
+    approval = ctx.wait_for_external_event("approval")
+    timeout = ctx.create_timer(timedelta(hours=24))
+    winner = yield when_any([approval, timeout])
+    if winner is timeout:
+        return "timed out"
+    timeout.cancel()
+    return f"approved by {approval.get_result()['approver']}"
+
+
+def nap(ctx, hours):
+    yield ctx.create_timer(timedelta(hours=hours))
+    return ctx.current_utc_datetime.isoformat()
+
+
+@pytest.fixture
+def hub():
+    hub = TaskHub()
+    for orchestrator in (order_workflow, purchase_approval, nap):
+        hub.add_orchestrator(orchestrator)
+    hub.add_activity(reserve)
+    hub.add_activity(charge)
+    return hub
+
+
+DESK = Order("desk", 2, 60.0)
+CAR = Order("car", 1, 42_000.0)
+
+
+def test_run_drives_an_orchestration_to_its_end(hub):
+    order = hub.run(order_workflow, input=DESK)
+    assert order.status is OrchestrationStatus.COMPLETED
+    assert order.output == {"reservation": "R-desk", "payment": "PAY-120.0"}
+
+
+def test_an_instance_shows_its_input_as_the_annotated_type_and_its_custom_status(hub):
+    order = hub.run(order_workflow, input=DESK)
+    assert (order.input, order.custom_status) == (DESK, "charging")
+
+
+def test_the_clock_starts_where_it_is_told_to_and_stands_still_while_settling():
+    hub = TaskHub(start_time=datetime(2030, 5, 1, 14, tzinfo=timezone(timedelta(hours=2))))
+    hub.settle()
+    assert hub.now == datetime(2030, 5, 1, 12)
+
+
+def test_run_skips_time_to_the_moment_at_which_the_orchestration_ends(hub):
+    assert hub.run(nap, input=8760).output == "2027-01-01T00:00:00"
+    assert hub.now == datetime(2027, 1, 1)
+
+
+def test_advance_lets_everything_that_is_due_in_between_happen_in_order(hub):
+    long, short = hub.start(nap, input=3), hub.start(nap, input=1)
+    hub.advance(timedelta(hours=2))
+    assert (long.status, short.output) == (OrchestrationStatus.RUNNING, "2026-01-01T01:00:00")
+    hub.advance(timedelta(hours=2))
+    assert long.output == "2026-01-01T03:00:00"
+
+
+def test_an_instance_lists_what_it_waits_for_in_the_order_in_which_it_asked(hub):
+    order = hub.start(purchase_approval, input=CAR)
+    hub.settle()
+    assert [(op.kind, op.name) for op in order.waiting_for] == [("event", "approval"), ("timer", None)]
+    assert order.waiting_for[1].due == datetime(2026, 1, 2)
+    assert "test_hub.py" in str(order.waiting_for[0])
+
+
+def test_an_event_moves_an_instance_whatever_the_case_of_its_name(hub):
+    order = hub.start(purchase_approval, input=CAR, instance_id="car-1")
+    hub.settle()
+    hub.instance("car-1").raise_event("APPROVAL", {"approver": "ana"})
+    hub.settle()
+    assert order.output == "approved by ana"
+
+
+def test_an_event_that_arrives_before_anybody_waits_is_kept(hub):
+    order = hub.start(purchase_approval, input=CAR)
+    order.raise_event("approval", {"approver": "ana"})
+    hub.settle()
+    assert order.output == "approved by ana"
+
+
+def test_time_runs_out_for_whoever_waits(hub):
+    late = hub.start(purchase_approval, input=CAR)
+    hub.advance(timedelta(hours=25))
+    assert late.output == "timed out"
+
+
+def test_run_of_what_only_an_event_can_move_says_what_it_waits_for(hub):
+    def ask(ctx, _):
+        yield when_all([ctx.wait_for_external_event("approval"), ctx.wait_for_external_event("budget")])
+
+    def parent(ctx, _):
+        yield ctx.call_sub_orchestrator(ask, instance_id="asked")
+
+    hub.add_orchestrator(ask)
+    hub.add_orchestrator(parent)
+    with pytest.raises(OrchestrationBlocked) as blocked:
+        hub.run(parent)
+    text = str(blocked.value)
+    assert all(part in text for part in ("event 'approval'", "event 'budget'", "'asked'", "test_hub.py"))
+
+
+def test_run_of_a_suspended_instance_says_that_it_is_suspended(hub):
+    order = hub.start(nap, input=1)
+    hub.settle()
+    order.suspend()
+    with pytest.raises(OrchestrationBlocked, match=r"suspended: resume\(\) it"):
+        order.wait()
+    order.resume()
+    assert order.wait().status is OrchestrationStatus.COMPLETED
+
+
+def test_an_eternal_orchestration_under_run_is_an_error_and_not_a_hang():
+    def eternal(ctx, n):
+        yield ctx.create_timer(timedelta(hours=1))
+        ctx.continue_as_new(n + 1)
+
+    hub = TaskHub()
+    hub.add_orchestrator(eternal)
+    with pytest.raises(OrchestrationNotFinished, match="advance"):
+        hub.run(eternal, input=0, max_turns=1000)
+
+
+def test_an_eternal_orchestration_under_advance_lives_one_generation_after_another():
+    def eternal(ctx, n):
+        yield ctx.create_timer(timedelta(hours=1))
+        ctx.continue_as_new(n + 1)
+
+    hub = TaskHub()
+    hub.add_orchestrator(eternal)
+    instance = hub.start(eternal, input=0)
+    hub.advance(timedelta(hours=100, minutes=1))
+    assert instance.input == 100
+    assert len(instance.histories) == 101
+
+
+def test_an_orchestration_that_raises_fails_and_does_not_raise_in_the_test(hub):
+    def broken(ctx, _):
+        raise LookupError("no such order")
+        yield
+
+    hub.add_orchestrator(broken)
+    failed = hub.run(broken)
+    assert failed.status is OrchestrationStatus.FAILED
+    assert failed.failure is not None
+    assert (failed.failure.error_type, failed.failure.message) == ("builtins.LookupError", "no such order")
+
+
+def test_what_is_not_registered_fails_with_the_errors_of_the_sdk(hub):
+    def asks(ctx, _):
+        yield ctx.call_activity("nobody")
+
+    hub.add_orchestrator(asks)
+    assert "OrchestratorNotRegisteredError" in hub.run("nobody").failure.error_type
+    failure = hub.run(asks).failure
+    assert failure.inner_failure is not None
+    assert "ActivityNotRegisteredError" in failure.inner_failure.error_type
+
+
+def test_an_output_that_cannot_be_serialized_fails_the_orchestration(hub):
+    def odd(ctx, _):
+        return {1, 2}
+
+    hub.add_orchestrator(odd)
+    assert "JsonEncodeOutputException" in hub.run(odd).failure.error_type
+
+
+def test_an_orchestrator_that_is_no_generator_completes_with_what_it_returns(hub):
+    def plain(ctx, n):
+        return n + 1
+
+    hub.add_orchestrator(plain)
+    assert hub.run(plain, input=1).output == 2
+
+
+@pytest.mark.parametrize("value", [None, 5, "a string"])
+def test_a_first_yield_of_no_task_is_a_wait_without_end_and_said_to_be(hub, value):
+    def odd(ctx, _):
+        yield value
+
+    hub.add_orchestrator(odd)
+    with pytest.raises(OrchestrationBlocked, match="no task") as blocked:
+        hub.run(odd)
+    assert "test_hub.py" in str(blocked.value)
+
+
+def test_a_later_yield_of_no_task_fails_the_orchestration_as_on_the_worker(hub):
+    def odd(ctx, _):
+        yield ctx.create_timer(timedelta(0))
+        yield 5
+
+    hub.add_orchestrator(odd)
+    assert "non-Task" in hub.run(odd).failure.message
+
+
+def test_when_all_of_nothing_never_completes_as_on_the_worker(hub):
+    def odd(ctx, _):
+        yield when_all([])
+
+    hub.add_orchestrator(odd)
+    with pytest.raises(OrchestrationBlocked, match="nothing that can ever complete"):
+        hub.run(odd)
+
+
+def test_a_timer_in_the_past_fires_at_once(hub):
+    def late(ctx, _):
+        yield ctx.create_timer(datetime(2020, 1, 1))
+        return ctx.current_utc_datetime.year
+
+    hub.add_orchestrator(late)
+    assert hub.run(late).output == 2026
+
+
+def test_aware_and_naive_moments_name_the_same_timer(hub):
+    def both(ctx, _):
+        moment = ctx.current_utc_datetime + timedelta(hours=5)
+        aware = moment.replace(tzinfo=timezone.utc).astimezone(timezone(timedelta(hours=-8)))
+        yield when_all([ctx.create_timer(moment), ctx.create_timer(aware)])
+
+    hub.add_orchestrator(both)
+    timers = [e for e in hub.run(both).history if type(e).__name__ == "TimerCreatedEvent"]
+    assert timers[0].fire_at == timers[1].fire_at
+
+
+def test_a_delayed_start_waits_for_its_moment(hub):
+    instance = hub.start(nap, input=0, start_at=datetime(2026, 2, 1))
+    hub.advance(timedelta(days=30))
+    assert instance.status is OrchestrationStatus.PENDING
+    hub.advance(timedelta(days=1))
+    assert instance.output == "2026-02-01T00:00:00"
+
+
+def test_a_clash_of_ids_is_refused_also_when_the_first_has_ended(hub):
+    hub.run(nap, input=1, instance_id="twice")
+    with pytest.raises(InstanceAlreadyExists, match=r"'twice' already exists \(nap, COMPLETED\)"):
+        hub.start(nap, input=1, instance_id="twice")
+
+
+def test_an_unknown_instance_is_a_clear_error_that_lists_the_known_ones(hub):
+    hub.run(nap, input=1, instance_id="known")
+    with pytest.raises(InstanceNotFound, match="'known'"):
+        hub.instance("unknown").raise_event("x")
+
+
+def test_time_does_not_go_backwards(hub):
+    with pytest.raises(ValueError, match="backwards"):
+        hub.advance(timedelta(hours=-1))
+
+
+def test_advance_takes_a_timedelta_and_says_so(hub):
+    with pytest.raises(TypeError, match=r"timedelta\(hours=1\)"):
+        hub.advance(3600)  # type: ignore[arg-type]
+
+
+def test_advancing_past_the_end_of_the_calendar_is_refused(hub):
+    with pytest.raises(ValueError, match="calendar"):
+        hub.advance(timedelta(days=3_000_000))
+
+
+# -- stubs
+
+
+def test_a_stub_answers_with_one_result_or_exception_after_the_other(hub):
+    stub = hub.stub("charge", side_effect=[ConnectionError("reset"), TimeoutError, "PAY-7"])
+    order = hub.run(order_workflow, input=DESK)
+    assert order.output["payment"] == "PAY-7"
+    assert [(call.input, call.attempt) for call in stub.calls] == [(120.0, 1), (120.0, 2), (120.0, 3)]
+    assert [call.time.second for call in stub.calls] == [0, 5, 10]
+
+
+def test_a_stub_sees_its_input_as_the_type_that_the_function_is_annotated_with(hub):
+    stub = hub.stub(reserve, return_value="R-1")
+    hub.run(order_workflow, input=DESK)
+    assert stub.calls[0].input == DESK
+
+
+def test_a_stub_by_name_alone_knows_the_function_that_the_orchestrator_passed():
+    hub = TaskHub()
+    hub.add_orchestrator(order_workflow)
+    stub = hub.stub("reserve", return_value="R-1")
+    hub.stub("charge")
+    hub.run(order_workflow, input=DESK)
+    assert stub.calls[0].input == DESK
+
+
+def test_a_stub_takes_virtual_time_and_can_wrap_the_real_activity(hub):
+    hub.stub(reserve, wraps=reserve, duration=timedelta(hours=3))
+    assert hub.run(order_workflow, input=DESK).output["reservation"] == "R-desk"
+    assert hub.now == datetime(2026, 1, 1, 3)
+
+
+def test_the_function_of_a_stub_is_called_like_the_activity(hub):
+    hub.stub(charge, side_effect=lambda ctx, amount: f"{ctx.task_id}:{amount}")
+    assert hub.run(order_workflow, input=DESK).output["payment"] == "2:120.0"
+
+
+def test_a_stub_that_runs_out_of_results_is_an_error_of_the_test_and_not_of_the_activity(hub):
+    hub.stub(charge, side_effect=[])
+    with pytest.raises(StubExhausted, match="'charge' was called 1 times, and its side_effect has 0 results"):
+        hub.run(order_workflow, input=DESK)
+
+
+def test_a_stub_refuses_what_is_no_side_effect(hub):
+    with pytest.raises(TypeError, match="return_value"):
+        hub.stub(charge, side_effect="PAY-1")
+    with pytest.raises(ValueError, match="negative"):
+        hub.stub(charge, duration=timedelta(seconds=-1))
+
+
+def test_a_stubbed_orchestrator_stands_in_for_a_sub_orchestration():
+    def parent(ctx, n):
+        try:
+            return (yield ctx.call_sub_orchestrator("child", input=n, retry_policy=THREE_TIMES))
+        except TaskFailedError as error:
+            return error.details.error_type
+
+    hub = TaskHub()
+    hub.add_orchestrator(parent)
+    child = hub.stub_orchestrator(
+        "child", side_effect=[ValueError("busy"), "done"], duration=timedelta(minutes=1)
+    )
+    assert hub.run(parent, input=3).output == "done"
+    assert [(call.input, call.attempt) for call in child.calls] == [(3, 1), (3, 2)]
+    assert hub.now == datetime(2026, 1, 1, 0, 2, 5)
+    hub.stub_orchestrator("child", side_effect=KeyError("gone"))
+    assert hub.run(parent, input=4).output == "builtins.KeyError"
+
+
+# -- sub-orchestrations and events between instances
+
+
+def test_a_sub_orchestration_gets_the_default_id_and_knows_its_parent(hub):
+    def child(ctx, _):
+        return [ctx.instance_id, ctx.parent_instance_id, ctx.version]
+
+    def parent(ctx, _):
+        return (yield ctx.call_sub_orchestrator(child, version="2.0"))
+
+    hub.add_orchestrator(child)
+    hub.add_orchestrator(parent)
+    assert hub.run(parent, instance_id="p").output == ["p:0001", "p", "2.0"]
+
+
+def test_the_failure_of_a_sub_orchestration_reaches_the_parent_with_its_type(hub):
+    def child(ctx, _):
+        raise ValueError("broken")
+        yield
+
+    def parent(ctx, _):
+        try:
+            yield ctx.call_sub_orchestrator(child)
+        except TaskFailedError as error:
+            return [error.details.is_caused_by(ValueError), str(error)]
+
+    hub.add_orchestrator(child)
+    hub.add_orchestrator(parent)
+    assert hub.run(parent).output == [True, "Sub-orchestration task #1 failed: broken"]
+
+
+def test_a_sub_orchestration_under_a_taken_id_fails_in_the_parent(hub):
+    def parent(ctx, _):
+        yield ctx.call_sub_orchestrator(nap, input=1, instance_id="taken")
+
+    hub.add_orchestrator(parent)
+    hub.start(nap, input=100, instance_id="taken")
+    assert "'taken' already exists" in hub.run(parent).failure.message
+
+
+def test_instances_send_events_to_one_another_and_to_nobody(hub):
+    def listener(ctx, _):
+        return (yield ctx.wait_for_external_event("news", data_type=Order))
+
+    def sender(ctx, _):
+        ctx.send_event("listener", "News", data=DESK)
+        ctx.send_event("nobody", "news", data=1)
+        yield ctx.create_timer(timedelta(0))
+
+    hub.add_orchestrator(listener)
+    hub.add_orchestrator(sender)
+    listening = hub.start(listener, instance_id="listener")
+    hub.run(sender)
+    assert listening.get_output(Order) == DESK
+
+
+def test_terminating_a_parent_terminates_what_it_started(hub):
+    def parent(ctx, _):
+        yield ctx.call_sub_orchestrator(nap, input=10, instance_id="child")
+
+    hub.add_orchestrator(parent)
+    running = hub.start(parent)
+    hub.settle()
+    running.terminate({"why": "test"})
+    hub.settle()
+    assert (running.status, running.output) == (OrchestrationStatus.TERMINATED, {"why": "test"})
+    assert hub.instance("child").status is OrchestrationStatus.TERMINATED
+
+
+def test_resuming_what_is_not_suspended_fails_it_as_the_worker_does(hub):
+    instance = hub.start(nap, input=10)
+    hub.settle()
+    instance.resume()
+    hub.settle()
+    assert instance.failure is not None
+    assert "executionResumed" in instance.failure.message
+
+
+def test_events_raised_while_suspended_are_handled_after_resuming(hub):
+    order = hub.start(purchase_approval, input=CAR)
+    hub.settle()
+    order.suspend()
+    hub.settle()
+    order.raise_event("approval", {"approver": "ana"})
+    hub.settle()
+    assert order.status is OrchestrationStatus.SUSPENDED
+    order.resume()
+    hub.settle()
+    assert order.output == "approved by ana"
+
+
+# -- continue as new
+
+
+def test_unread_events_are_carried_over_if_asked_for(hub):
+    def collect(ctx, seen):
+        first = yield ctx.wait_for_external_event("item")
+        seen = [*seen, first]
+        if len(seen) == 3:
+            return seen
+        ctx.continue_as_new(seen, save_events=True)
+
+    hub.add_orchestrator(collect)
+    instance = hub.start(collect, input=[])
+    for item in "abc":
+        instance.raise_event("item", item)
+    hub.settle()
+    assert instance.output == ["a", "b", "c"]
+
+
+def test_a_new_version_takes_effect_with_the_next_generation(hub):
+    def upgrade(ctx, _):
+        if ctx.version == "2":
+            return "two"
+        yield ctx.create_timer(timedelta(0))
+        ctx.continue_as_new(None, new_version="2")
+
+    hub.add_orchestrator(upgrade)
+    assert hub.run(upgrade, version="1").output == "two"
+
+
+def test_a_result_for_an_earlier_generation_is_dropped(hub):
+    def restless(ctx, n):
+        if n == 1:
+            return (yield ctx.call_activity(charge, input="second"))
+        ctx.call_activity("slow")
+        yield ctx.create_timer(timedelta(seconds=1))
+        ctx.continue_as_new(1)
+
+    hub.add_orchestrator(restless)
+    hub.stub("slow", return_value="from the first", duration=timedelta(seconds=1))
+    hub.stub(charge, return_value="from the second", duration=timedelta(minutes=1))
+    assert hub.run(restless, input=0).output == "from the second"
+
+
+# -- values
+
+
+class Colour(Enum):
+    RED = "red"
+
+
+Point = namedtuple("Point", "x y")
+
+
+class Money:
+    def __init__(self, cents):
+        self.cents = cents
+
+    def to_json(self):
+        return {"cents": self.cents}
+
+    @classmethod
+    def from_json(cls, value):
+        return cls(value["cents"])
+
+
+def test_custom_types_travel_through_the_converter_of_the_sdk(hub):
+    seen = []
+
+    def look(ctx, money: Money) -> Order:
+        seen.append(money.cents)
+        return DESK
+
+    def typed(ctx, money: Money):
+        order = yield ctx.call_activity(look, input=money)
+        colour = yield ctx.call_activity("colour", return_type=Colour)
+        point = yield ctx.call_activity("point", input=Point(1, 2))
+        return [order.item, colour.name, point, money.cents]
+
+    hub.add_orchestrator(typed)
+    hub.add_activity(look)
+    hub.stub("colour", return_value=Colour.RED)
+    hub.stub("point", side_effect=lambda ctx, value: value)
+    assert hub.run(typed, input=Money(250)).output == ["desk", "RED", [1, 2], 250]
+    assert seen == [250]
+
+
+def test_a_converter_of_the_application_is_used_throughout():
+    class Shouting(JsonDataConverter):
+        def serialize(self, value):
+            return super().serialize(value.upper() if isinstance(value, str) else value)
+
+    def echo(ctx, text):
+        return (yield ctx.call_activity("echo", input=text))
+
+    hub = TaskHub(data_converter=Shouting())
+    hub.add_orchestrator(echo)
+    stub = hub.stub("echo", side_effect=lambda ctx, text: text + "!")
+    assert hub.run(echo, input="hi").output == "HI!"
+    assert stub.calls[0].input == "HI"
+
+
+# -- honesty
+
+
+def test_an_orchestrator_that_does_not_replay_is_caught_when_its_generation_ends():
+    draws = iter(range(100))
+
+    def random_walk(ctx, _):
+        yield ctx.call_activity("step", input=next(draws))
+
+    hub = TaskHub()
+    hub.add_orchestrator(random_walk)
+    hub.stub("step")
+    with pytest.raises(ReplayDivergence, match="input was 0 in the history and is 1 now") as caught:
+        hub.run(random_walk)
+    location = caught.value.report.divergences[0].location
+    assert location.file.endswith("test_hub.py")
+    assert location.function == "random_walk"
+
+
+def test_control_flow_on_is_replaying_is_caught():
+    def logs(ctx, _):
+        if not ctx.is_replaying:
+            ctx.call_activity("log")
+        yield ctx.create_timer(timedelta(0))
+
+    hub = TaskHub()
+    hub.add_orchestrator(logs)
+    hub.stub("log")
+    with pytest.raises(ReplayDivergence, match="activity 'log'"):
+        hub.run(logs)
+
+
+def test_without_the_check_a_divergence_goes_unnoticed_and_with_every_turn_it_shows_at_once():
+    draws = iter(range(100))
+
+    def random_walk(ctx, _):
+        yield ctx.call_activity("step", input=next(draws))
+        yield ctx.wait_for_external_event("never")
+
+    def hub_with(check):
+        hub = TaskHub(check_replay=check)
+        hub.add_orchestrator(random_walk)
+        hub.stub("step")
+        hub.start(random_walk)
+        return hub
+
+    hub_with("never").settle()
+    hub_with("generation").settle()
+    with pytest.raises(ReplayDivergence):
+        hub_with("turn").settle()
+
+
+def test_an_unknown_kind_of_check_is_refused():
+    with pytest.raises(ValueError, match="'generation', 'turn' or 'never'"):
+        TaskHub(check_replay="sometimes")  # type: ignore[arg-type]
+
+
+def test_entities_are_refused_in_words_and_not_simulated_wrongly(hub):
+    from durabletask.entities import EntityInstanceId
+
+    def counts(ctx, _):
+        yield ctx.call_entity(EntityInstanceId("counter", "a"), "add", 1)
+
+    hub.add_orchestrator(counts)
+    with pytest.raises(NotSimulated, match=r"call_entity\(\) at .*test_hub.py"):
+        hub.run(counts)
+
+
+def test_the_hub_is_not_driven_from_inside_an_orchestrator(hub):
+    def meddles(ctx, _):
+        hub.settle()
+        yield
+
+    hub.add_orchestrator(meddles)
+    with pytest.raises(Exception, match="inside an orchestrator"):
+        hub.run(meddles)
+
+
+def test_the_replay_safe_logger_speaks_once(hub, caplog):
+    import logging
+
+    def chatty(ctx, _):
+        log = ctx.create_replay_safe_logger(logging.getLogger("app"))
+        log.info("before")
+        yield ctx.create_timer(timedelta(0))
+        log.info("after")
+
+    hub.add_orchestrator(chatty)
+    with caplog.at_level("INFO", "app"):
+        hub.run(chatty)
+    assert caplog.messages == ["before", "after"]
+
+
+def test_the_seed_decides_the_ids():
+    ids = []
+    for seed in (1, 1, 2):
+        hub = TaskHub(seed=seed)
+        hub.add_orchestrator(nap)
+        ids.append(hub.start(nap, input=0).instance_id)
+    assert ids[0] == ids[1] != ids[2]
+
+
+def test_other_threads_may_call_in(hub):
+    orders = [hub.start(purchase_approval, input=CAR, instance_id=f"car-{n}") for n in range(20)]
+    hub.settle()
+
+    def approve(n):
+        hub.client.raise_orchestration_event(f"car-{n}", "approval", data={"approver": "ana"})
+        hub.client.wait_for_orchestration_completion(f"car-{n}")
+
+    threads = [threading.Thread(target=approve, args=(n,)) for n in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert {order.output for order in orders} == {"approved by ana"}
+
+
+def test_an_activity_may_use_the_client(hub):
+    def approve(ctx, instance_id):
+        hub.client.raise_orchestration_event(instance_id, "approval", data={"approver": "robot"})
+
+    def robot(ctx, instance_id):
+        yield ctx.call_activity(approve, input=instance_id)
+
+    hub.add_orchestrator(robot)
+    hub.add_activity(approve)
+    order = hub.start(purchase_approval, input=CAR, instance_id="car-1")
+    hub.run(robot, input="car-1")
+    assert order.output == "approved by robot"
+
+
+def test_long_timers_are_chunked_as_on_a_worker_that_chunks():
+    hub = TaskHub(maximum_timer_interval=timedelta(days=3))
+    hub.add_orchestrator(nap)
+    instance = hub.run(nap, input=24 * 8)
+    fired = [e.fire_at.day for e in instance.history if type(e).__name__ == "TimerFiredEvent"]
+    assert (fired, instance.output) == ([4, 7, 9], "2026-01-09T00:00:00")

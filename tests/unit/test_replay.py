@@ -1,0 +1,282 @@
+"""Replaying histories: what is reported, where it stops, and in which words.
+
+That each kind of change is found, and what a worker makes of it, is in tests/conformance.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+from durabletask import history as h
+from durabletask.task import when_all
+
+from dt_testkit import (
+    History,
+    NotSimulated,
+    ReplayDivergence,
+    ScheduleActivity,
+    TaskHub,
+    assert_replays,
+    replay,
+)
+
+
+def chain(ctx, names):
+    results = []
+    for name in names:
+        results.append((yield ctx.call_activity(name, input={"step": name})))
+    return results
+
+
+def recorded(orchestrator, input=None, **options) -> History:
+    hub = TaskHub(**options)
+    hub.add_orchestrator(orchestrator)
+    for name in "abcd":
+        hub.stub(name, return_value=name.upper())
+    return hub.run(orchestrator, input=input, instance_id="i").history
+
+
+SOURCE = Path(__file__).read_text().splitlines()
+ABC = recorded(chain, ["a", "b", "c"])
+
+
+def test_a_fresh_history_replays_clean_and_says_so_in_one_line():
+    report = replay(ABC, chain)
+    assert report.ok
+    assert str(report) == "chain 'i': replays clean (16 events)"
+    assert report.worker_outcome == "accepts"
+    assert report.next_commands == []
+
+
+@pytest.mark.parametrize(
+    "given",
+    [chain, [chain], {"chain": chain}],
+    ids=["function", "iterable", "mapping"],
+)
+def test_the_code_is_given_in_the_way_that_is_at_hand(given):
+    assert replay(ABC, given).ok
+
+
+def test_the_code_may_be_a_hub():
+    hub = TaskHub()
+    hub.add_orchestrator(chain)
+    assert replay(ABC, hub).ok
+
+
+def test_a_single_function_is_used_whatever_its_name():
+    def chain_v2(ctx, names):
+        return (yield from chain(ctx, names))
+
+    assert replay(ABC, chain_v2).ok
+
+
+def test_something_else_is_refused():
+    with pytest.raises(TypeError, match="not 'int'"):
+        replay(ABC, 5)
+
+
+def test_an_orchestrator_that_is_not_registered_is_a_divergence_that_names_the_known_ones():
+    def other(ctx, _): ...
+
+    report = replay(ABC, [other])
+    assert [(d.kind, d.field, d.expected) for d in report.divergences] == [
+        ("missing", "orchestrator", "chain")
+    ]
+    assert "known: other" in str(report)
+    assert report.worker_outcome == "fails"
+
+
+def test_assert_replays_raises_an_assertion_with_the_report():
+    def changed(ctx, names):
+        yield ctx.call_activity("z")
+
+    assert_replays(ABC, chain)
+    with pytest.raises(AssertionError, match="activity 'z'") as error:
+        assert_replays(ABC, changed)
+    assert isinstance(error.value, ReplayDivergence)
+    assert error.value.report.divergences[0].field == "name"
+
+
+def test_every_prefix_of_a_history_is_one_of_an_instance_in_flight_and_replays_clean():
+    for length in range(len(ABC) + 1):
+        assert replay(History("i", ABC.events[:length]), chain).ok
+
+
+def test_what_the_code_would_do_next_is_listed_and_no_divergence():
+    until_b_completed = next(
+        n
+        for n, e in enumerate(ABC.events)
+        if isinstance(e, h.TaskCompletedEvent) and e.task_scheduled_id == 2
+    )
+    report = replay(History("i", ABC.events[: until_b_completed + 1]), chain)
+    [command] = report.next_commands
+    assert isinstance(command, ScheduleActivity)
+    assert (command.name, command.id) == ("c", 3)
+
+
+def test_changes_of_values_are_all_reported_and_the_replay_goes_on():
+    def changed(ctx, names):
+        results = []
+        for name in names:
+            results.append((yield ctx.call_activity(name, input={"step": name.upper()})))
+        return results[:2]
+
+    report = replay(ABC, changed)
+    assert [(d.kind, d.event_id, d.field) for d in report.divergences] == [
+        ("changed", 1, "input"),
+        ("changed", 2, "input"),
+        ("changed", 3, "input"),
+        ("result", -1, "output"),
+    ]
+    assert report.compared == report.events
+
+
+def test_after_a_change_of_shape_the_replay_stops_so_that_one_change_is_one_divergence():
+    def changed(ctx, names):
+        yield ctx.call_activity("audit")
+        return (yield from chain(ctx, names))
+
+    report = replay(ABC, changed)
+    assert [(d.kind, d.event_id, d.field, d.expected, d.actual) for d in report.divergences] == [
+        ("changed", 1, "name", "a", "audit")
+    ]
+    assert report.compared < report.events
+    assert "were not compared" in str(report)
+
+
+def test_a_divergence_names_the_line_the_values_and_the_way_out():
+    def changed(ctx, names):
+        yield ctx.call_activity("a", input={"step": "z"})  # the line
+
+    report = replay(ABC, changed)
+    location = report.divergences[0].location
+    assert location is not None
+    assert "# the line" in SOURCE[location.line - 1]
+    assert location.function == "changed"
+    text = str(report)
+    assert '{"step": "a"}' in text
+    assert '{"step": "z"}' in text
+    assert f"{location.file}:{location.line}" in text
+    assert "Way out" in text
+
+
+def test_the_line_inside_a_comprehension_belongs_to_the_function_around_it():
+    def fan(ctx, word):
+        yield when_all([ctx.call_activity("a", input=word + str(n)) for n in range(2)])
+
+    history = recorded(fan, "x")
+    history.events[1] = replace(history.events[1], input='"y"')
+    assert {d.location.function for d in replay(history, fan).divergences} == {"fan"}
+
+
+def test_the_line_inside_a_helper_is_the_line_of_the_helper():
+    def helper(ctx, n):
+        return ctx.call_activity("a", input=n)
+
+    def with_helper(ctx, n):
+        yield helper(ctx, n)
+
+    history = recorded(with_helper, 1)
+    history.events[1] = replace(history.events[1], input="2")
+    assert replay(history, with_helper).divergences[0].location.function == "helper"
+
+
+def test_the_place_where_the_code_ended_is_the_line_it_returned_or_raised_at():
+    def returns(ctx, names):
+        yield ctx.call_activity("a", input={"step": "a"})
+        return "early"  # here it returns
+
+    def raises(ctx, names):
+        yield ctx.call_activity("a", input={"step": "a"})
+        raise ValueError("no")  # here it raises
+
+    for code, mark in ((returns, "# here it returns"), (raises, "# here it raises")):
+        [divergence] = replay(ABC, code).divergences
+        assert divergence.kind == "missing"
+        assert mark in SOURCE[divergence.location.line - 1]
+
+
+def test_json_that_differs_in_the_order_of_keys_only_is_the_same_input():
+    def ordered(ctx, swap):
+        data = {"b": 1, "a": 2} if swap else {"a": 2, "b": 1}
+        yield ctx.call_activity("a", input=data)
+
+    history = recorded(ordered, False)
+    history.events[1] = replace(history.events[1], input="true")
+    assert replay(history, ordered).ok
+
+
+def test_a_history_of_the_sdk_backend_has_no_times_and_no_tags_and_replays_all_the_same():
+    def tagged(ctx, _):
+        yield ctx.call_activity("a", tags={"team": "x"})
+
+    epoch = datetime(1970, 1, 1, tzinfo=timezone.utc)
+    history = recorded(tagged)
+    untimed = [
+        replace(e, timestamp=epoch, tags=None, input="") if isinstance(e, h.TaskScheduledEvent) else e
+        for e in history.events
+    ]
+    assert replay(History("i", untimed), tagged).ok
+
+
+def test_a_backend_may_hand_late_results_to_an_instance_that_has_ended():
+    late = [
+        h.OrchestratorStartedEvent(-1, ABC.events[0].timestamp),
+        h.TaskCompletedEvent(-1, ABC.events[0].timestamp, 9, '"late"'),
+        h.OrchestratorCompletedEvent(-1, ABC.events[0].timestamp),
+        ABC.events[-1],
+    ]
+    assert replay(History("i", [*ABC.events, *late]), chain).ok
+
+
+def test_a_backend_may_record_the_end_before_it_closes_the_turn():
+    events = [*ABC.events[:-2], ABC.events[-1], ABC.events[-2]]
+    assert replay(History("i", events), chain).ok
+
+
+def test_long_timers_of_a_worker_that_chunks_replay_with_its_interval():
+    def sleeper(ctx, _):
+        yield ctx.create_timer(timedelta(days=8))
+
+    three_days = timedelta(days=3)
+    history = recorded(sleeper, maximum_timer_interval=three_days)
+    assert replay(history, sleeper, maximum_timer_interval=three_days).ok
+    assert replay(history, sleeper).divergences[0].field == "fire_at"
+
+
+def test_an_empty_history_replays_to_nothing():
+    report = replay(History("i", []), chain)
+    assert (report.ok, report.events) == (True, 0)
+
+
+def test_a_history_with_entities_is_refused_and_not_replayed_wrongly():
+    events = [
+        *ABC.events[:2],
+        h.EntityOperationCalledEvent(1, ABC.events[0].timestamp, "request", "add"),
+    ]
+    with pytest.raises(NotSimulated, match="entity"):
+        replay(History("i", events), chain)
+
+
+def test_a_wall_clock_timeout_that_a_worker_would_judge_otherwise_is_explained():
+    from durabletask.task import RetryPolicy
+
+    policy = RetryPolicy(
+        first_retry_interval=timedelta(seconds=1),
+        max_number_of_attempts=3,
+        retry_timeout=timedelta(minutes=1),
+    )
+
+    def retried(ctx, _):
+        return (yield ctx.call_activity("a", retry_policy=policy))
+
+    hub = TaskHub(start_time=datetime(2020, 1, 1))
+    hub.add_orchestrator(retried)
+    hub.stub("a", side_effect=[ValueError("once"), "A"])
+    report = replay(hub.run(retried).history, retried)
+    assert report.ok
+    assert report.worker_outcome == "fails"
+    assert "measures by the wall clock" in str(report)
