@@ -20,7 +20,7 @@ $(READY): pyproject.toml constraints.txt
 	@touch $@
 
 demo: $(READY) ## The main job: record histories with the real worker, replay them, catch a breaking change
-	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python examples/demo.py
+	$(BIN)/python -m examples.demo
 
 test: $(READY) ## Unit, conformance, workflow and embedded end-to-end tests
 	$(BIN)/python -m pytest -n auto

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import timedelta
 from difflib import SequenceMatcher
 from typing import TYPE_CHECKING, Any
 
@@ -35,11 +36,10 @@ from dt_testkit.execution import (
 )
 from dt_testkit.execution.execution import naive
 from dt_testkit.replaying.oracle import worker_outcome
-from dt_testkit.replaying.report import Divergence, ReplayReport, shown
+from dt_testkit.replaying.report import Divergence, ReplayReport, plural, shown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from datetime import timedelta
 
     from durabletask.serialization import DataConverter
 
@@ -348,6 +348,10 @@ class _Check:
         )
 
     def _report_change(self, event: Any, command: Any, name: str, was: Any, now: Any) -> None:
+        what, later = _describe(event), ""
+        if name == "fire_at":
+            what, seconds = "a timer", (now - was).total_seconds()
+            later = f", {timedelta(seconds=abs(seconds))} {'later' if seconds > 0 else 'earlier'}"
         self._add(
             "changed",
             event.event_id,
@@ -355,12 +359,15 @@ class _Check:
             was,
             now,
             Location.of(command.site),
-            f"{_describe(event)} (#{event.event_id}): {name} was {shown(was)} in the history and is "
-            f"{shown(now)} now.",
+            f"{what} (#{event.event_id}): {name} was {shown(was)} in the history and is "
+            f"{shown(now)} now{later}.",
         )
 
     def _report_shape(self, recorded: Sequence[Any], asked: Sequence[Command]) -> None:
         """Steps renamed, added or taken away: align what was recorded with what is asked for."""
+        if not asked:  # the code stands still where the history goes on: that is one thing, not many
+            self._report_missing(recorded[0], recorded[1:])
+            return
         labels = [(_RECORDS[type(event)], getattr(event, "name", None)) for event in recorded]
         now = [(type(command), command.name) for command in asked]
         for opcode, i1, i2, j1, j2 in SequenceMatcher(None, labels, now, autojunk=False).get_opcodes():
@@ -401,7 +408,8 @@ class _Check:
                 return f", which the history has later, as #{other.event_id}"
         return ""
 
-    def _report_missing(self, event: Any) -> None:
+    def _report_missing(self, event: Any, others: Sequence[Any] = ()) -> None:
+        more = f" and {plural(len(others), 'more step')}" if others else ""
         self._add(
             "missing",
             event.event_id,
@@ -409,7 +417,7 @@ class _Check:
             _describe(event),
             None,
             self.execution.location,
-            f"the history has {_describe(event)} (#{event.event_id}) here; {self._what_it_does()}.",
+            f"the history has {_describe(event)} (#{event.event_id}){more} here; {self._what_it_does()}.",
         )
 
     def _what_it_does(self) -> str:
@@ -419,11 +427,11 @@ class _Check:
             error = execution.error
             return f"the code fails with {type(error).__name__}: {error}"
         if execution.status is not None:
-            return "the code has ended"
+            return f"the code has ended, {execution.status.name}"
         waits = [str(op) for op in execution.operations()]
         unread = ", ".join(repr(name) for name in execution.context._received)
-        unread = f"; delivered, and read by nobody: {unread}" if unread else ""
-        return f"the code does not ask for it, and waits for {' and '.join(waits) or 'nothing'}{unread}"
+        unread = f", and does not read the event {unread} that has arrived" if unread else ""
+        return f"the code waits for {' and for '.join(waits) or 'nothing'}{unread}"
 
     def _report_unexpected(self, command: Command) -> None:
         self._add(

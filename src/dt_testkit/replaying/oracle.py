@@ -101,7 +101,9 @@ def worker_outcome(
         if failed and recorded != OrchestrationStatus.FAILED.value:
             details = completion.failureDetails
             kind = details.errorType.rpartition(".")[2]
-            return Outcome("fails", f"the worker fails the instance with {kind}: {details.errorMessage}")
+            # What the SDK says first is what happened; what follows is advice, and ours is better informed.
+            happened = details.errorMessage.partition(". This ")[0].rstrip(".")
+            return Outcome("fails", f"the worker fails the instance with {kind}: {happened}.")
         return Outcome("accepts", _accepted(recorded, completion.orchestrationStatus))
     if actions:
         return Outcome("accepts", "the worker notices nothing, and does what the code asks for next.")

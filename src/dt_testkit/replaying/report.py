@@ -14,6 +14,14 @@ if TYPE_CHECKING:
     from dt_testkit.replaying.oracle import Outcome
 
 
+WAY_OUT = (
+    "Way out: if the code was changed on purpose, keep the old path for instances in flight (branch on "
+    "ctx.version, or register the new code under a new name and let the old instances end); if it was not, "
+    "look for what differs between two runs: a clock, a random number, an environment variable, the order of "
+    "a set."
+)
+
+
 @dataclass(frozen=True)
 class Divergence:
     """One difference between what the code asks for on replay and what the history recorded.
@@ -106,39 +114,30 @@ class ReplayReport:
         return self._outcome.explanation
 
     def __str__(self) -> str:
+        return self.explain() if self.ok else f"{self.explain()}\n{WAY_OUT}"
+
+    def explain(self) -> str:
+        """What was found and what a worker would do, without the general advice that ``str()`` ends with."""
         title = f"{self.orchestrator_name or 'unknown orchestrator'} {self.instance_id!r}"
         if self.ok:
             return "\n".join([f"{title}: replays clean ({plural(self.events, 'event')})", *self._notes()])
         lines = [f"{title}: {plural(len(self.divergences), 'divergence')} in {plural(self.events, 'event')}"]
-        for number, divergence in enumerate(self.divergences, 1):
-            lines += [f"{number}. {divergence.kind}: {divergence}"]
-        if self.compared < self.events:
-            rest = plural(self.events - self.compared, "event")
-            lines.append(f"The last {rest} were not compared: the code has left the path of the history.")
+        lines += [f"{n}. {divergence.kind}: {divergence}" for n, divergence in enumerate(self.divergences, 1)]
+        rest = self.events - self.compared
+        if rest:
+            which = "last event was" if rest == 1 else f"last {rest:,} events were"
+            lines.append(f"The {which} not compared: the code has left the path of the history.")
         lines.append(f"In production ({self.worker_outcome}): {self.worker_explanation}")
-        lines += self._notes()
-        lines.append(_way_out(self.divergences))
-        return "\n".join(lines)
+        return "\n".join([*lines, *self._notes()])
 
     def _notes(self) -> list[str]:
         if not self.uses_retry_timeout or self.worker_outcome == "accepts":
             return []
         return [
-            f"Note: the code uses retry_timeout, which the SDK measures by the wall clock. A worker that replays "
-            f"this history now finds the timeout passed and does not retry what was retried: the instance "
-            f"{self.worker_outcome}."
+            "Note: the code uses retry_timeout, which the SDK measures by the wall clock. A worker that "
+            "replays this history now finds the timeout passed, and does not retry what was retried: the "
+            f"instance {self.worker_outcome}."
         ]
-
-
-def _way_out(divergences: list[Divergence]) -> str:
-    first = divergences[0]
-    if first.kind == "missing" and first.field == "orchestrator":
-        return "Way out: register the orchestrator under the recorded name until its instances have ended."
-    return (
-        "Way out: if the code was changed on purpose, keep the old path for instances in flight (branch on "
-        "ctx.version, or register the new code under a new name); if it was not, look for what differs "
-        "between two runs: a clock, a random number, an environment variable, the order of a set."
-    )
 
 
 def plural(count: int, noun: str) -> str:
