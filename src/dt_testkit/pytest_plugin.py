@@ -1,0 +1,313 @@
+"""The pytest plugin: hubs and clients as fixtures, timelines in failure reports, history files as tests.
+
+pytest imports this module at every start, so it imports nothing but what pytest has loaded already; the rest
+is imported by what needs it.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterator
+    from pathlib import Path
+
+    from durabletask.client import TaskHubGrpcClient
+
+    from dt_testkit.history import History
+    from dt_testkit.hub import Instance, TaskHub
+
+_SUFFIXES = (".history.json", ".history.jsonl", ".history.json.gz", ".history.jsonl.gz")
+_MAX_LINES = 80
+_MAX_INSTANCES = 25
+
+_hub_of = pytest.StashKey["TaskHub"]()
+_application = pytest.StashKey["TaskHub"]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("dt-testkit", "dt-testkit (Durable Task)")
+    group.addoption(
+        "--dt-backend",
+        choices=("simulated", "embedded", "emulator", "scheduler"),
+        default="simulated",
+        help="Where dt_client runs scenarios: simulated (default), embedded, emulator, scheduler.",
+    )
+    group.addoption(
+        "--dt-update-histories",
+        action="store_true",
+        help="Write the histories that tests record with dt_record, instead of comparing them.",
+    )
+    parser.addini("dt_app", "The application under test: 'module:function', as in 'workflows:register'.")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    backend = config.getoption("dt_backend")
+    if backend != "simulated" and not config.getini("dt_app"):
+        raise pytest.UsageError(f"--dt-backend={backend} needs an application to run: {_SET_DT_APP}")
+
+
+_SET_DT_APP = (
+    "set dt_app in the pytest configuration to the function that registers it, as in "
+    'dt_app = "workflows:register".'
+)
+
+
+# -- fixtures
+
+
+@pytest.fixture
+def task_hub(request: pytest.FixtureRequest) -> TaskHub:
+    """A fresh simulated task hub, with the application of ``dt_app`` registered if there is one.
+
+    If the test fails, its report shows the timeline of every instance of the hub.
+
+    Examples
+    --------
+    ::
+
+        def test_a_small_purchase_needs_no_approval(task_hub):
+            order = task_hub.run(purchase_approval, input=Purchase("desk", 120_00, "kim"))
+            assert order.output["status"] == "auto-approved"
+    """
+    hub = _new_hub(request.config)
+    request.node.stash[_hub_of] = hub
+    return hub
+
+
+@pytest.fixture
+def dt_client(request: pytest.FixtureRequest) -> TaskHubGrpcClient:
+    """The SDK's client, on the backend of ``--dt-backend``, with the application of ``dt_app`` at work there.
+
+    ``simulated`` is the client of ``task_hub``. The others share one worker and one client in a test run:
+    ``embedded`` is the SDK's in-memory backend in this process; ``emulator`` and ``scheduler`` connect to the
+    task hub ``TASKHUB`` at ``ENDPOINT``. A hub that is shared remembers, so let it choose the instance ids.
+
+    Examples
+    --------
+    ::
+
+        def test_an_approval_is_waited_for(dt_client):
+            purchase = dt_client.schedule_new_orchestration(purchase_approval, input=...)
+            dt_client.raise_orchestration_event(purchase, "approval", data=...)
+            state = dt_client.wait_for_orchestration_completion(purchase, timeout=30)
+            assert state.runtime_status is OrchestrationStatus.COMPLETED
+    """
+    if request.config.getoption("dt_backend") == "simulated":
+        hub: TaskHub = request.getfixturevalue("task_hub")
+        return hub.client
+    client: TaskHubGrpcClient = request.getfixturevalue("_dt_connection")
+    return client
+
+
+@pytest.fixture(scope="session")
+def _dt_connection(request: pytest.FixtureRequest) -> Iterator[TaskHubGrpcClient]:
+    from functools import partial
+
+    from dt_testkit import backends
+    from dt_testkit.application import register_application
+    from dt_testkit.errors import DurableTestError
+
+    config = request.config
+    register = partial(register_application, config.getini("dt_app"), directory=config.rootpath)
+    backend = config.getoption("dt_backend")
+    endpoint = os.environ.get("ENDPOINT", "http://localhost:8080" if backend == "emulator" else "")
+    if backend == "embedded":
+        connection = backends.embedded(register)
+    else:
+        connection = backends.scheduler(register, endpoint, os.environ.get("TASKHUB", "default"))
+    with ExitStack() as stack:
+        try:
+            client = stack.enter_context(connection)
+        except DurableTestError as error:
+            pytest.fail(f"--dt-backend={backend}: {error}", pytrace=False)
+        yield client
+
+
+@pytest.fixture
+def dt_record(request: pytest.FixtureRequest) -> Callable[[History, str], None]:
+    """Compare a history with a recorded one, or record it: ``dt_record(history, name)``.
+
+    The record is ``histories/<name>.history.json`` beside the test's file, and belongs in version control: it
+    is also collected as a replay test. Run pytest with ``--dt-update-histories`` to write it, the first time
+    and after an intended change; without, the test fails if there is no record, or if the history is not, to
+    the byte, what was recorded. Histories of ``task_hub`` are the same in every run; those of other backends,
+    with their ids and times, are not.
+
+    Examples
+    --------
+    ::
+
+        def test_the_order_of_the_steps_is_kept(task_hub, dt_record):
+            order = task_hub.run(order_workflow, input=Order("desk", 2, 50.0))
+            dt_record(order.history, "order-completed")
+    """
+
+    def record(history: History, name: str) -> None:
+        __tracebackhide__ = True
+        if name != os.path.basename(name) or not name:
+            pytest.fail(f"dt_record wants a plain name for a file, such as 'order-completed', not {name!r}.")
+        path = request.path.parent / "histories" / f"{name}.history.json"
+        if request.config.getoption("dt_update_histories"):
+            history.save(path)
+        elif difference := _difference(path, history):
+            pytest.fail(difference)
+
+    return record
+
+
+def _new_hub(config: pytest.Config) -> TaskHub:
+    from dt_testkit.application import register_application
+    from dt_testkit.errors import ApplicationError
+    from dt_testkit.hub import TaskHub
+
+    hub = TaskHub()
+    if spec := config.getini("dt_app"):
+        try:
+            register_application(spec, hub, directory=config.rootpath)
+        except ApplicationError as error:
+            pytest.fail(f"dt_app: {error}", pytrace=False)
+    return hub
+
+
+# -- recorded histories
+
+
+def _difference(path: Path, history: History) -> str | None:
+    """In what a history differs from its record, in a sentence."""
+    from dt_testkit.errors import HistoryFormatError
+    from dt_testkit.history import History
+
+    shown = os.path.relpath(path)
+    if not path.exists():
+        return f"There is no {shown} to compare with: run pytest with --dt-update-histories to record it."
+    if path.read_bytes() == history.dumps(".json"):
+        return None
+    way_out = "if that is intended, run pytest with --dt-update-histories to record it anew."
+    try:
+        recorded = History.load(path)
+    except HistoryFormatError as error:
+        return f"{error} Or run pytest with --dt-update-histories to record it anew."
+    if recorded.instance_id != history.instance_id:
+        what = f"it is of instance {recorded.instance_id!r}, and now of {history.instance_id!r}"
+    elif recorded.events == history.events:
+        what = "it has the same events, and other metadata or another layout of the file"
+    else:
+        both = min(len(recorded), len(history))
+        at = next((i for i in range(both) if recorded.events[i] != history.events[i]), both)
+        was, now = recorded.events[at : at + 1], history.events[at : at + 1]
+        what = f"event {at + 1} is the first that differs: "
+        if was and now and type(was[0]) is type(now[0]):
+            changes = (
+                f"{field.name} was {getattr(was[0], field.name)!r} and is {getattr(now[0], field.name)!r}"
+                for field in fields(was[0])
+                if getattr(was[0], field.name) != getattr(now[0], field.name)
+            )
+            what += f"{type(was[0]).__name__}, whose {', '.join(changes)}"
+        else:
+            what += f"it was {was[0] if was else 'not there'}, and is {now[0] if now else 'not there'}"
+    return f"The history is not what {shown} has recorded: {what}; {way_out}"
+
+
+# -- timelines in failure reports
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    hub = item.stash.get(_hub_of, None)
+    if hub is not None and report.failed:
+        report.sections.extend(_timelines(hub))
+    if hub is not None and report.when == "teardown":
+        del item.stash[_hub_of]  # items live to the end of the run, and hubs need not
+    return report
+
+
+def _timelines(hub: TaskHub) -> Iterator[tuple[str, str]]:
+    # Where there are many, those that have not completed are the interesting ones.
+    instances = sorted(hub.instances, key=lambda instance: instance.status.name == "COMPLETED")
+    for instance in instances[:_MAX_INSTANCES]:
+        yield f"dt_testkit: timeline of {instance.instance_id}", _timeline(instance)
+    if (left_out := len(instances) - _MAX_INSTANCES) > 0:
+        yield "dt_testkit: more timelines", f"{left_out} more instances, not shown."
+
+
+def _timeline(instance: Instance) -> str:
+    histories = instance.histories
+    lines = str(histories[-1]).splitlines()
+    if (cut := len(lines) - _MAX_LINES) > 0:
+        half = _MAX_LINES // 2
+        note = (
+            f"   … {cut} lines left out; print(task_hub.instance({instance.instance_id!r}).history) has them"
+        )
+        lines = [*lines[:half], note, *lines[-half:]]
+    if len(histories) > 1:
+        lines.insert(0, f"generation {len(histories)}, the last; continue_as_new ended the ones before")
+    if waiting := instance.waiting_for:
+        lines.append(f"waits for {' and '.join(map(str, waiting))}")
+    return "\n".join(lines)
+
+
+# -- history files
+
+
+def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
+    if file_path.name.endswith(_SUFFIXES):
+        return HistoryFile.from_parent(parent, path=file_path)
+    return None
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("dt_update_histories"):  # first written, then replayed
+        items.sort(key=lambda item: isinstance(item, HistoryItem))
+
+
+class HistoryFile(pytest.File):
+    """A recorded history: one test, which replays it with the application of ``dt_app``."""
+
+    def collect(self) -> Iterator[pytest.Item]:
+        from dt_testkit.errors import HistoryFormatError
+        from dt_testkit.history import History
+
+        try:
+            history = History.load(self.path)
+            name = f"{history.orchestrator_name or '?'}/{history.instance_id}"
+        except HistoryFormatError:
+            name = "unreadable"  # the test says why
+        yield HistoryItem.from_parent(self, name=name)
+
+
+class HistoryItem(pytest.Item):
+    """The replay of one history."""
+
+    def runtest(self) -> None:
+        from dt_testkit.history import History
+        from dt_testkit.replaying import assert_replays
+
+        # Read again, not kept: there may be many, and large ones, between collection and now.
+        assert_replays(History.load(self.path), self._orchestrators())
+
+    def _orchestrators(self) -> TaskHub:
+        if not self.config.getini("dt_app"):
+            pytest.fail(f"A history can be replayed only with an application: {_SET_DT_APP}", pytrace=False)
+        stash = self.config.stash
+        if _application not in stash:
+            stash[_application] = _new_hub(self.config)
+        return stash[_application]
+
+    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
+        from dt_testkit.errors import DurableTestError
+
+        if isinstance(excinfo.value, DurableTestError):
+            return str(excinfo.value)
+        return super().repr_failure(excinfo, style)
+
+    def reportinfo(self) -> tuple[Path, None, str]:
+        return self.path, None, f"replay of {self.path.name}"
