@@ -1,11 +1,14 @@
-"""The application on the SDK's in-memory backend: a real worker and a real client, over gRPC."""
+"""The application behind a real worker and a real client, over gRPC: embedded, or where ENDPOINT says."""
 
 from __future__ import annotations
 
+import os
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
 
+from dt_testkit import DurableTestError, backends
 from workflows import register
 from workflows.connection import create_client, create_worker
 from workflows.demo import WithFlakyGateway
@@ -18,8 +21,15 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(scope="session")
-def client() -> Iterator[TaskHubGrpcClient]:
+def client(request: pytest.FixtureRequest) -> Iterator[TaskHubGrpcClient]:
     """A client of a task hub that a worker with the whole application works for."""
+    backend = request.config.getoption("dt_backend")
+    with external() if backend in ("emulator", "scheduler") else embedded() as connected:
+        yield connected
+
+
+@contextmanager
+def embedded() -> Iterator[TaskHubGrpcClient]:
     with (
         in_memory_backend() as settings,
         create_worker(settings) as worker,
@@ -28,3 +38,16 @@ def client() -> Iterator[TaskHubGrpcClient]:
         register(WithFlakyGateway(worker))
         worker.start()
         yield client
+
+
+@contextmanager
+def external() -> Iterator[TaskHubGrpcClient]:
+    try:
+        with backends.scheduler(
+            lambda worker: register(WithFlakyGateway(worker)),
+            os.environ.get("ENDPOINT", "http://localhost:8080"),
+            os.environ.get("TASKHUB", "default"),
+        ) as client:
+            yield client
+    except DurableTestError as error:
+        pytest.fail(str(error), pytrace=False)

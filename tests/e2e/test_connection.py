@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,6 +18,8 @@ from workflows.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+ROOT = Path(__file__).parents[2]
 
 BACKEND = """
 import sys
@@ -49,3 +54,30 @@ def test_an_order_runs_on_the_scheduler_that_the_environment_names(
         state = client.wait_for_orchestration_completion(instance_id, timeout=20)
     assert state is not None
     assert state.get_output(OrderResult).status == "completed"
+
+
+def run_one_scenario(endpoint: str) -> subprocess.CompletedProcess[str]:
+    """What ``make e2e BACKEND=emulator`` does, with one scenario."""
+    scenario = ["tests/e2e/test_workflows.py", "-k", "test_the_whole_amount_is_charged"]
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--dt-backend=emulator", *scenario],
+        cwd=ROOT,
+        env={**os.environ, "ENDPOINT": endpoint, "TASKHUB": "orders"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_the_scenarios_run_on_the_backend_that_the_environment_names(endpoint: str) -> None:
+    done = run_one_scenario(endpoint)
+    assert done.returncode == 0, done.stdout
+    assert "1 passed" in done.stdout
+
+
+def test_an_endpoint_that_does_not_answer_fails_at_once_with_what_to_do() -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))  # taken, and nobody listens
+        done = run_one_scenario(f"http://127.0.0.1:{unused.getsockname()[1]}")
+    assert done.returncode == 1
+    assert "start the emulator there, or set ENDPOINT" in done.stdout

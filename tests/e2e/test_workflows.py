@@ -1,4 +1,4 @@
-"""Every workflow, through the real worker and the real client, on the SDK's in-memory backend."""
+"""Every workflow, through the real worker and the real client."""
 
 from __future__ import annotations
 
