@@ -6,7 +6,7 @@
 3. They are replayed with ``examples/changed_workflows.py``, a release that nobody tested: every change that
    it lists must be found, where it is said to show.
 
-Exits with 0 only if both hold.
+Exits with 0 only if both hold. The histories go to ``build/histories``, or to the directory it is given.
 """
 
 from __future__ import annotations
@@ -21,26 +21,30 @@ from typing import Any
 from examples.changed_workflows import CHANGES, Change
 
 ROOT = Path(__file__).parents[1]
-HISTORIES = "build/histories"
+DEFAULT_DIRECTORY = "build/histories"
 
 
-def main() -> int:
+def main(histories: str = DEFAULT_DIRECTORY) -> int:
     heading("1. Record: the real worker and client on the SDK's in-memory backend")
-    if run(sys.executable, "-m", "workflows", "demo", "--history-dir", HISTORIES) != 0:
+    if run(sys.executable, "-m", "workflows", "demo", "--history-dir", histories) != 0:
         return 1
 
     heading("2. Replay with the same code")
-    if replay("workflows:register") != 0:
+    if replay(histories, "workflows:register") != 0:
         print("The histories do not replay with the code that made them.", file=sys.stderr)
         return 1
 
     heading("3. Replay with a release that nobody tested")
     changed = "examples.changed_workflows:register"
-    if replay(changed) != 1:
+    if replay(histories, changed) != 1:
         print("The changed application was not caught.", file=sys.stderr)
         return 1
     report = subprocess.run(
-        command(changed, "--format", "json"), cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False
+        command(histories, changed, "--format", "json"),
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
     )
     missed = not_found(json.loads(report.stdout), CHANGES)
     print()
@@ -60,12 +64,12 @@ def not_found(report: dict[str, Any], changes: Iterable[Change]) -> list[Change]
     return [change for change in changes if (change.history, change.kind, change.field) not in shown]
 
 
-def replay(app: str) -> int:
-    return run(*command(app))
+def replay(histories: str, app: str) -> int:
+    return run(*command(histories, app))
 
 
-def command(app: str, *more: str) -> list[str]:
-    return [sys.executable, "-m", "dt_testkit", "replay", HISTORIES, "--app", app, *more]
+def command(histories: str, app: str, *more: str) -> list[str]:
+    return [sys.executable, "-m", "dt_testkit", "replay", histories, "--app", app, *more]
 
 
 def run(*words: str) -> int:
@@ -80,4 +84,4 @@ def heading(text: str) -> None:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(main(*sys.argv[1:2]))

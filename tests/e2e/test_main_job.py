@@ -21,9 +21,13 @@ def report(*found):
     }
 
 
-def test_the_main_job_ends_with_every_change_found():
+def test_the_main_job_ends_with_every_change_found(tmp_path):
     done = subprocess.run(
-        [sys.executable, "-m", "examples.demo"], cwd=ROOT, capture_output=True, text=True, check=False
+        [sys.executable, "-m", "examples.demo", str(tmp_path)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"{len(CHANGES)} of {len(CHANGES)} changes were found." in done.stdout
