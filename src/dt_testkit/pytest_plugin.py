@@ -54,7 +54,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 _SET_DT_APP = (
     "set dt_app in the pytest configuration to the function that registers it, as in "
-    'dt_app = "workflows:register".'
+    "dt_app = workflows:register (in quotes if the configuration is TOML)."
 )
 
 

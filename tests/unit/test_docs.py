@@ -108,9 +108,7 @@ class Page:
         (self.folder / "pytest.ini").write_text(block.text)
 
     def refuse(self, block: Block) -> None:
-        raise AssertionError(
-            f"{self.name}:{block.line}: nobody runs blocks of language {block.language!r}."
-        )
+        raise AssertionError(f"{self.name}:{block.line}: nobody runs blocks of language {block.language!r}.")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

@@ -287,7 +287,8 @@ class FakeOrchestrationContext(task.OrchestrationContext):
             raise ValueError("instance_id cannot be empty")
         if instance_id.startswith("@"):
             raise ValueError(
-                f"'{instance_id}' is the id of an entity (it starts with '@'): use signal_entity() instead."
+                "Instance IDs starting with '@' are reserved for entities; "
+                "use signal_entity() to send an entity operation."
             )
         if not event_name or not event_name.strip():
             raise ValueError("event_name cannot be empty")
@@ -379,8 +380,9 @@ class FakeOrchestrationContext(task.OrchestrationContext):
                     )
                 )
             except Exception as error:
-                # The worker meets this after the turn and answers with the failure alone.
+                # The worker meets this after the turn and answers with the failure alone: no custom status.
                 self._status = OrchestrationStatus.FAILED
+                self._custom_status = None
                 return [Complete(-1, self._status, failure=failure_of(error), site=site())]
         return commands
 

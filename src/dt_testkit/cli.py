@@ -1,0 +1,406 @@
+"""The command ``dt-testkit``: arguments in, text out. What it says is found out elsewhere."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from contextlib import redirect_stdout
+from dataclasses import asdict, dataclass
+from functools import cache, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import click
+
+from dt_testkit import __version__
+
+# The SDK and rich are imported where they are used, so that --help answers at once.
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from rich.console import Console
+
+    from dt_testkit.history import History
+    from dt_testkit.hub import TaskHub
+
+_SUFFIXES = (".json", ".jsonl", ".json.gz", ".jsonl.gz")
+_FOUND, _COULD_NOT_RUN, _INTERRUPTED, _BROKEN_PIPE = 1, 2, 130, 141
+
+
+class _CannotRun(click.ClickException):
+    exit_code = _COULD_NOT_RUN
+
+
+class _Shell(click.Group):
+    def invoke(self, ctx: click.Context) -> Any:
+        from dt_testkit.errors import DurableTestError
+
+        try:
+            return super().invoke(ctx)
+        except DurableTestError as error:
+            raise _CannotRun(str(error)) from None
+        except KeyboardInterrupt:
+            raise SystemExit(_INTERRUPTED) from None
+
+
+@click.group(cls=_Shell, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="dt-testkit")
+def main() -> None:
+    """Test Durable Task workflows, and learn what a change does to the ones in flight."""
+
+
+_paths = click.argument("paths", metavar="PATH...", nargs=-1, required=True)
+
+
+@main.command()
+@_paths
+@click.option("--app", metavar="MOD:ATTR", required=True, help="The function that registers the application.")
+@click.option("--jobs", metavar="N", type=click.IntRange(1), default=1, help="Replay in N processes.")
+@click.option(
+    "--format",
+    "style",
+    type=click.Choice(["text", "json", "junit"]),
+    default="text",
+    show_default=True,
+    help="How to print what was found.",
+)
+@click.pass_context
+def replay(ctx: click.Context, paths: tuple[str, ...], app: str, jobs: int, style: str) -> None:
+    """Replay recorded histories with the code of today.
+
+    Each PATH is a history (.json, .jsonl, .json.gz, .jsonl.gz) or a directory to search for them; hidden
+    directories in it are left out.
+
+    Exit status: 0 if every history replays clean, 1 if one diverges, 2 if one could not be replayed.
+    """
+    with redirect_stdout(sys.stderr):  # what the application prints is not ours
+        hub = _application(app)
+        results = _replay_all(_find(paths), app, hub, jobs)
+    _report_problems(results, paths)
+    _print({"text": _as_text, "json": _as_json, "junit": _as_junit}[style](results))
+    if any(result.error for result in results):
+        ctx.exit(_COULD_NOT_RUN)
+    ctx.exit(_FOUND if any(result.diverges for result in results) else 0)
+
+
+@main.command()
+@_paths
+@click.option("--width", metavar="N", type=click.IntRange(20), help="Where to cut the lines of the events.")
+@click.pass_context
+def show(ctx: click.Context, paths: tuple[str, ...], width: int | None) -> None:
+    """Print the timelines of recorded histories.
+
+    Each PATH is a history (.json, .jsonl, .json.gz, .jsonl.gz) or a directory to search for them; hidden
+    directories in it are left out.
+    """
+    from dt_testkit.history.timeline import render
+
+    console = _console()
+    color = console.color_system is not None and not console.no_color
+    width = width or (console.width if console.is_terminal else None)
+    results = [
+        _try(candidate, lambda path, history: _Result(path, text=render(history, width=width, color=color)))
+        for candidate in _find(paths)
+    ]
+    _report_problems(results, paths)
+    if any(result.text for result in results):
+        _print("\n\n".join(result.text for result in results if result.text))
+    ctx.exit(_COULD_NOT_RUN if any(result.error for result in results) else 0)
+
+
+# -- finding and reading histories
+
+
+class _Candidate(NamedTuple):
+    path: str
+    is_history: bool
+    """Whether the user says so; otherwise it is a file that was found, and may be anything."""
+
+
+@dataclass(frozen=True)
+class _Result:
+    """What became of a file, in values that travel between processes."""
+
+    path: str
+    history: dict[str, Any] | None = None
+    """Its entry in the JSON."""
+    text: str = ""
+    error: str = ""
+    skipped: str = ""
+
+    @property
+    def diverges(self) -> bool:
+        return self.history is not None and not self.history["ok"]
+
+
+def _find(paths: Sequence[str]) -> list[_Candidate]:
+    """The files that the paths lead to, each once: in the order of the paths, sorted within a directory."""
+    found: dict[str, _Candidate] = {}
+    for path in paths:
+        if not os.path.isdir(path):
+            found[os.path.abspath(path)] = _Candidate(_shown(path), True)
+            continue
+        for directory, subdirectories, names in os.walk(path, onerror=_refuse):
+            subdirectories[:] = sorted(name for name in subdirectories if not name.startswith("."))
+            for name in sorted(names):
+                file = os.path.join(directory, name)
+                if name.endswith(_SUFFIXES) and (os.path.isfile(file) or os.path.islink(file)):
+                    found.setdefault(os.path.abspath(file), _Candidate(_shown(file), _is_named_history(name)))
+    return list(found.values())
+
+
+def _refuse(error: OSError) -> None:
+    raise _CannotRun(f"{error.filename} cannot be searched ({error.strerror}): check its permissions.")
+
+
+def _is_named_history(name: str) -> bool:
+    return name.endswith(tuple(f".history{suffix}" for suffix in _SUFFIXES))
+
+
+def _shown(path: str) -> str:
+    absolute, here = Path(os.path.abspath(path)), Path.cwd()
+    return str(absolute.relative_to(here)) if absolute.is_relative_to(here) else path
+
+
+def _try(candidate: _Candidate, use: Callable[[str, History], _Result]) -> _Result:
+    """Read a history and do something with it; what goes wrong is noted, so that the others go on."""
+    from dt_testkit.errors import DurableTestError, HistoryFormatError
+    from dt_testkit.history import History
+
+    path = candidate.path
+    try:
+        return use(path, History.load(path))
+    except HistoryFormatError as error:
+        if candidate.is_history or _has_shape_of_history(path):
+            return _Result(path, error=str(error))
+        return _Result(path, skipped=str(error))
+    except DurableTestError as error:
+        return _Result(path, error=f"{path}: {error}")
+    except (Exception, SystemExit) as error:  # raised by the application
+        return _Result(path, error=f"{path}: replaying it raised {type(error).__name__}: {error}")
+
+
+def _has_shape_of_history(path: str) -> bool:
+    import gzip
+    import zlib
+
+    try:
+        with open(path, "rb") as stream:
+            unzip = stream.read(2) == b"\x1f\x8b"
+        with gzip.open(path) if unzip else open(path, "rb") as stream:
+            head = stream.read(65536)
+    except (OSError, EOFError, zlib.error):
+        return True  # for all that one can tell
+    return b'"instance_id"' in head and (b'"events"' in head or b'"metadata"' in head)
+
+
+# -- replaying
+
+
+def _application(spec: str) -> TaskHub:
+    from dt_testkit.application import register_application
+    from dt_testkit.hub import TaskHub
+
+    hub = TaskHub()
+    register_application(spec, hub)
+    return hub
+
+
+def _replay_all(candidates: Sequence[_Candidate], app: str, hub: TaskHub, jobs: int) -> list[_Result]:
+    jobs = min(jobs, len(candidates))
+    if jobs < 2:
+        return [_replay_one(hub, candidate) for candidate in candidates]
+
+    import multiprocessing
+    from concurrent.futures import ProcessPoolExecutor
+    from concurrent.futures.process import BrokenProcessPool
+
+    context = multiprocessing.get_context("spawn")
+    try:
+        with ProcessPoolExecutor(jobs, context, initializer=_begin_process) as pool:
+            try:
+                return list(pool.map(partial(_replay_in_process, app), candidates))
+            except KeyboardInterrupt:
+                for child in multiprocessing.active_children():
+                    child.terminate()
+                raise
+    except BrokenProcessPool:
+        raise _CannotRun(
+            "A process that replayed histories ended abruptly: run without --jobs to see at which of them."
+        ) from None
+
+
+def _begin_process() -> None:
+    import signal
+
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # an interrupt ends it without a traceback
+    sys.stdout = sys.stderr
+
+
+def _replay_in_process(app: str, candidate: _Candidate) -> _Result:
+    return _replay_one(_application_of_process(app), candidate)
+
+
+_application_of_process = cache(_application)
+
+
+def _replay_one(hub: TaskHub, candidate: _Candidate) -> _Result:
+    def use(path: str, history: History) -> _Result:
+        from dt_testkit import replaying
+
+        report = replaying.replay(history, hub)
+        entry = {
+            "path": path,
+            "instance_id": report.instance_id,
+            "orchestrator": report.orchestrator_name,
+            "events": report.events,
+            "compared": report.compared,
+            "ok": report.ok,
+            "worker_outcome": report.worker_outcome,
+            "worker_explanation": report.worker_explanation,
+            "divergences": [asdict(divergence) for divergence in report.divergences],
+        }
+        # Values of any type may be in it, and it is going to be JSON, perhaps from another process.
+        return _Result(path, json.loads(json.dumps(entry, default=str)), str(report))
+
+    return _try(candidate, use)
+
+
+# -- printing
+
+
+def _report_problems(results: Sequence[_Result], paths: Sequence[str]) -> None:
+    for result in results:
+        if result.skipped:
+            click.echo(f"Note: skipped, for it is no history: {result.skipped}", err=True)
+        if result.error:
+            click.echo(f"Error: {result.error}", err=True)
+    if all(result.skipped for result in results):
+        raise _CannotRun(
+            f"There are no histories under {', '.join(paths)}: name files or directories with histories, "
+            "which end in .json, .jsonl, .json.gz or .jsonl.gz."
+        )
+
+
+def _print(text: str) -> None:
+    encoding = sys.stdout.encoding or "utf-8"
+    try:
+        click.echo(text.encode(encoding, "replace").decode(encoding))
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(_BROKEN_PIPE) from None
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = 10_000  # whoever reads a pipe wants whole lines
+    return console
+
+
+def _as_text(results: Sequence[_Result]) -> str:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    table.add_column("history", overflow="fold")
+    table.add_column("orchestrator", overflow="fold")
+    table.add_column("events", justify="right", no_wrap=True)
+    table.add_column("result", no_wrap=True)
+    table.add_column("a worker", no_wrap=True)
+    details = []
+    entries = [(result, result.history) for result in results if result.history is not None]
+    for result, entry in entries:
+        found, outcome = len(entry["divergences"]), entry["worker_outcome"]
+        table.add_row(
+            Text(result.path),
+            Text(entry["orchestrator"] or "?"),
+            f"{entry['events']:,}",
+            Text(_count(found, "divergence"), "red") if found else Text("clean", "green"),
+            Text(outcome, "" if outcome == "accepts" else "red"),
+        )
+        if found:
+            details.append(f"{result.path}: {result.text}")
+        elif outcome != "accepts":
+            details.append(f"{result.path}: {result.text}, but {entry['worker_explanation']}")
+    console = _console()
+    with console.capture() as capture:
+        console.print(table)
+    lines = [line.rstrip() for line in capture.get().splitlines()] if entries else []
+    numbers = _summary(results)
+    total = f"{_count(numbers['histories'], 'history')}: {numbers['clean']} clean"
+    if numbers["diverging"]:
+        total += f", {numbers['diverging']} with {_count(numbers['divergences'], 'divergence')}"
+    if numbers["errors"]:
+        total += f"; {_count(numbers['errors'], 'file')} could not be replayed"
+    return "\n\n".join(["\n".join(lines)] * bool(lines) + details + [total])
+
+
+def _as_json(results: Sequence[_Result]) -> str:
+    document = {
+        "histories": [result.history for result in results if result.history is not None],
+        "errors": [{"path": result.path, "message": result.error} for result in results if result.error],
+        "summary": _summary(results),
+    }
+    return json.dumps(document, indent=2)
+
+
+def _as_junit(results: Sequence[_Result]) -> str:
+    from xml.etree import ElementTree as ET
+
+    numbers = _summary(results)
+    suites = ET.Element("testsuites")
+    suite = ET.SubElement(
+        suites,
+        "testsuite",
+        name="dt-testkit replay",
+        tests=str(numbers["histories"] + numbers["errors"]),
+        failures=str(numbers["diverging"]),
+        errors=str(numbers["errors"]),
+        skipped="0",
+    )
+    for result in results:
+        if result.skipped:
+            continue
+        entry = result.history or {}
+        case = ET.SubElement(
+            suite,
+            "testcase",
+            classname=_for_xml(entry.get("orchestrator") or "unreadable"),
+            name=_for_xml(result.path),
+        )
+        if result.error:
+            ET.SubElement(case, "error", message=_for_xml(result.error))
+        elif result.diverges:
+            failure = ET.SubElement(case, "failure", message=_for_xml(entry["divergences"][0]["message"]))
+            failure.text = _for_xml(result.text)
+    ET.indent(suites)
+    return '<?xml version="1.0" encoding="utf-8"?>\n' + ET.tostring(suites, encoding="unicode")
+
+
+def _for_xml(text: str) -> str:
+    """Spell out the characters that XML 1.0 cannot hold, not even escaped."""
+    import re
+
+    return re.sub("[^\t\n -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", lambda m: ascii(m[0])[1:-1], text)
+
+
+def _summary(results: Sequence[_Result]) -> dict[str, int]:
+    entries = [result.history for result in results if result.history is not None]
+    return {
+        "histories": len(entries),
+        "clean": sum(entry["ok"] for entry in entries),
+        "diverging": sum(not entry["ok"] for entry in entries),
+        "divergences": sum(len(entry["divergences"]) for entry in entries),
+        "errors": sum(bool(result.error) for result in results),
+        "skipped": sum(bool(result.skipped) for result in results),
+    }
+
+
+def _count(number: int, noun: str) -> str:
+    plural = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
+    return f"{number:,} {noun if number == 1 else plural}"

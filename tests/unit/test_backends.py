@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+import builtins
+import gc
+import socket
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from durabletask.testing import InMemoryOrchestrationBackend
+
+from dt_testkit import DurableTestError
+from dt_testkit.backends import _in_memory_backend, _reserved_port, embedded, scheduler
+
+
+def double(ctx, number):
+    return 2 * number
+
+
+def double_twice(ctx, number):
+    once = yield ctx.call_activity(double, input=number)
+    return (yield ctx.call_activity(double, input=once))
+
+
+def register(worker):
+    worker.add_orchestrator(double_twice)
+    worker.add_activity(double)
+
+
+def output_of_a_run(client):
+    instance_id = client.schedule_new_orchestration(double_twice, input=3)
+    return client.wait_for_orchestration_completion(instance_id, timeout=20).get_output()
+
+
+def test_the_embedded_backend_runs_an_application_and_leaves_no_thread_behind():
+    before = set(threading.enumerate())
+    with embedded(register) as client:
+        assert output_of_a_run(client) == 12
+    del client
+    gc.collect()  # gRPC's pools end their threads when they are collected
+    for thread in set(threading.enumerate()) - before:
+        thread.join(timeout=20)
+        assert not thread.is_alive(), thread
+
+
+def test_an_application_that_cannot_be_registered_stops_everything():
+    def broken(worker):
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"), embedded(broken):
+        pass
+
+
+def test_many_backends_at_once_each_have_a_port_of_their_own():
+    everybody = threading.Barrier(8)
+
+    def address_of_one(_):
+        with _in_memory_backend() as address:
+            everybody.wait(20)
+            return address
+
+    with ThreadPoolExecutor(8) as pool:
+        addresses = list(pool.map(address_of_one, range(8)))
+    assert len(set(addresses)) == 8
+
+
+def test_a_port_that_somebody_else_took_is_tried_again_with_another(monkeypatch):
+    start, failures = InMemoryOrchestrationBackend.start, [RuntimeError("taken"), RuntimeError("taken")]
+
+    def unlucky(self):
+        if failures:
+            raise failures.pop()
+        return start(self)
+
+    monkeypatch.setattr(InMemoryOrchestrationBackend, "start", unlucky)
+    with _in_memory_backend():
+        assert not failures
+
+
+def test_a_scheduler_is_talked_to_by_the_worker_and_client_for_it():
+    # The in-memory backend answers where the emulator would: over http, without a credential.
+    with (
+        _in_memory_backend() as address,
+        scheduler(register, f"http://{address}", "default") as client,
+    ):
+        assert type(client).__name__ == "DurableTaskSchedulerClient"
+        assert output_of_a_run(client) == 12
+
+
+def test_an_endpoint_that_does_not_answer_is_given_up_with_what_to_do():
+    with _reserved_port() as nobody_listens:
+        endpoint = f"http://localhost:{nobody_listens}"
+        with (
+            pytest.raises(DurableTestError, match=f"{endpoint} answers .* start the emulator there"),
+            scheduler(register, endpoint, "default", patience=0.1),
+        ):
+            pass
+
+
+def test_a_server_that_does_not_speak_grpc_is_given_up():
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        with (
+            pytest.raises(DurableTestError, match="Nothing at"),
+            scheduler(register, endpoint, "default", patience=0.1),
+        ):
+            pass
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    [
+        "",
+        "localhost:8080",
+        "ftp://localhost:8080",
+        "http://",
+        "http://localhost:port",
+        "http://localhost:99999",
+        "http://localhost:8080/hub",
+        "http://localhost:8080?hub=a",
+    ],
+)
+def test_a_malformed_endpoint_is_refused_with_right_ones(endpoint):
+    with (
+        pytest.raises(DurableTestError, match=r"is not usable: set ENDPOINT to one such as"),
+        scheduler(register, endpoint, "default"),
+    ):
+        pass
+
+
+def test_a_password_in_an_endpoint_is_not_repeated():
+    with (
+        pytest.raises(DurableTestError) as caught,
+        scheduler(register, "https://me:secret@host", "default"),
+    ):
+        pass
+    assert "secret" not in str(caught.value)
+
+
+def test_without_the_package_for_the_scheduler_the_extra_is_named(monkeypatch):
+    real_import = builtins.__import__
+
+    def without_azure(name, *args, **kwargs):
+        if name.startswith("durabletask.azuremanaged"):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+        return real_import(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", without_azure)
+    with (
+        pytest.raises(DurableTestError, match=r"pip install 'dt-testkit\[azure\]'"),
+        scheduler(register, "http://localhost:8080", "default"),
+    ):
+        pass

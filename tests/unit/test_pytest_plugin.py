@@ -1,0 +1,463 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+# Loaded here, for pytester unloads what a run inside a test loads, and gRPC is not made to be loaded twice.
+import dt_testkit.backends
+import dt_testkit.cli
+import dt_testkit.hub.channel
+from dt_testkit import History, TaskHub
+
+assert dt_testkit.backends
+assert dt_testkit.cli
+assert dt_testkit.hub.channel
+
+APPLICATION = """
+from datetime import timedelta
+
+def charge(ctx, order):
+    return f"paid {order}"
+
+def order_workflow(ctx, order):
+    payment = yield ctx.call_activity(charge, input=order)
+    yield ctx.create_timer(timedelta(days=1))
+    return payment
+
+def approval(ctx, _):
+    return (yield ctx.wait_for_external_event("approved"))
+
+def again(ctx, left):
+    if left:
+        ctx.continue_as_new(left - 1)
+    else:
+        yield ctx.wait_for_external_event("never")
+
+def many(ctx, count):
+    for number in range(count):
+        yield ctx.call_activity(charge, input=number)
+    yield ctx.wait_for_external_event("never")
+
+def register(worker):
+    for orchestrator in (order_workflow, approval, again, many):
+        worker.add_orchestrator(orchestrator)
+    worker.add_activity(charge)
+"""
+INI = """
+[pytest]
+addopts = -p no:asyncio -p no:hypothesispytest -p no:cacheprovider
+filterwarnings = error
+"""
+WITH_APP = f"{INI}dt_app = shop:register\n"
+
+
+@pytest.fixture
+def project(pytester):
+    """A project with an application, on which pytest is run."""
+    pytester.makepyfile(shop=APPLICATION)
+    pytester.makeini(WITH_APP)
+    return pytester
+
+
+def record(path, *, instance_id="order-1"):
+    namespace = {"__name__": "shop"}
+    exec(APPLICATION, namespace)
+    hub = TaskHub()
+    namespace["register"](hub)
+    hub.run("order_workflow", input="desk", instance_id=instance_id).history.save(path)
+
+
+def change_the_application(project):
+    project.makepyfile(shop=APPLICATION.replace("days=1", "days=2"))
+
+
+class TestTaskHub:
+    def test_it_comes_with_the_application_and_fresh_for_each_test(self, project):
+        project.makepyfile(
+            """
+            import pytest
+
+            @pytest.mark.parametrize("number", [1, 2])
+            def test_order(task_hub, number):
+                assert task_hub.instances == []
+                assert task_hub.run("order_workflow", input="desk").output == "paid desk"
+            """
+        )
+        project.runpytest().assert_outcomes(passed=2)
+
+    def test_without_an_application_it_is_empty(self, project):
+        project.makeini(INI)
+        project.makepyfile("def test_empty(task_hub): assert task_hub.orchestrators == {}")
+        project.runpytest().assert_outcomes(passed=1)
+
+    def test_the_application_is_found_from_a_subdirectory_too(self, project, monkeypatch):
+        project.mkdir("tests")
+        project.makepyfile(**{"tests/test_it": "def test_it(task_hub): assert task_hub.orchestrators"})
+        monkeypatch.chdir(project.path / "tests")
+        project.runpytest().assert_outcomes(passed=1)
+
+    def test_an_application_that_cannot_be_loaded_is_an_error_of_one_sentence(self, project):
+        project.makeini(f"{INI}dt_app = shop:registr\n")
+        project.makepyfile("def test_it(task_hub): pass")
+        result = project.runpytest()
+        result.assert_outcomes(errors=1)
+        result.stdout.fnmatch_lines(
+            ["dt_app: The module 'shop' has no 'registr': did you mean 'shop:register'?"]
+        )
+        result.stdout.no_fnmatch_line("*Traceback*")
+
+
+class TestTimelines:
+    def test_a_failing_test_shows_every_instance_and_what_it_waits_for(self, project):
+        project.makepyfile(
+            """
+            def test_it(task_hub):
+                task_hub.run("order_workflow", input="desk", instance_id="order-1")
+                task_hub.start("approval", instance_id="car-1")
+                task_hub.settle()
+                assert False
+            """
+        )
+        result = project.runpytest()
+        result.stdout.fnmatch_lines(
+            [
+                "*- dt_testkit: timeline of car-1 -*",
+                "approval 'car-1'  in flight*",
+                "waits for event 'approved'*",
+                "*- dt_testkit: timeline of order-1 -*",
+                "order_workflow 'order-1'  COMPLETED*",
+                '*charge("desk")',
+            ]
+        )
+
+    def test_a_passing_test_and_one_without_a_hub_show_none(self, project):
+        project.makepyfile(
+            """
+            def test_with(task_hub): task_hub.run("order_workflow")
+            def test_without(): assert False
+            """
+        )
+        result = project.runpytest("-rA")
+        result.assert_outcomes(passed=1, failed=1)
+        result.stdout.no_fnmatch_line("*timeline*")
+
+    def test_a_test_that_fails_while_it_is_torn_down_shows_them_too(self, project):
+        project.makepyfile(
+            """
+            import pytest
+
+            @pytest.fixture
+            def fragile(task_hub):
+                yield
+                assert False
+
+            def test_it(fragile, task_hub): task_hub.run("order_workflow", instance_id="order-1")
+            """
+        )
+        project.runpytest().stdout.fnmatch_lines(["*timeline of order-1*"])
+
+    def test_a_test_on_the_simulated_client_shows_them_too(self, project):
+        project.makepyfile(
+            """
+            def test_it(dt_client):
+                dt_client.schedule_new_orchestration("approval", instance_id="car-1")
+                assert False
+            """
+        )
+        project.runpytest().stdout.fnmatch_lines(["*timeline of car-1*"])
+
+    def test_a_long_one_is_cut_in_the_middle(self, project):
+        project.makepyfile(
+            """
+            def test_it(task_hub):
+                task_hub.start("many", input=100, instance_id="long")
+                task_hub.settle()
+                assert False
+            """
+        )
+        result = project.runpytest()
+        result.stdout.fnmatch_lines(
+            [
+                "*charge(0)",
+                "   … * lines left out; print(task_hub.instance('long').history) has them",
+                '*"paid 99"',
+                "waits for event 'never'*",
+            ]
+        )
+        assert len(result.outlines) < 120
+        result.stdout.no_fnmatch_line("*charge(50)*")
+
+    def test_of_many_instances_those_that_have_not_completed_come_first(self, project):
+        project.makepyfile(
+            """
+            def test_it(task_hub):
+                for number in range(30):
+                    task_hub.run("order_workflow")
+                task_hub.start("approval", instance_id="car-1")
+                task_hub.settle()
+                assert False
+            """
+        )
+        result = project.runpytest()
+        result.stdout.fnmatch_lines(["*timeline of car-1*", "6 more instances, not shown."])
+
+    def test_of_an_eternal_orchestration_the_last_generation_is_shown(self, project):
+        project.makepyfile(
+            """
+            def test_it(task_hub):
+                task_hub.start("again", input=3, instance_id="eternal")
+                task_hub.settle()
+                assert False
+            """
+        )
+        project.runpytest().stdout.fnmatch_lines(
+            ["generation 4, the last; *", "again 'eternal'  in flight*", "*again(input=0)*"]
+        )
+
+    def test_they_come_through_xdist(self, project):
+        project.makepyfile(
+            """
+            def test_it(task_hub):
+                task_hub.run("order_workflow", instance_id="order-1")
+                assert False
+            """
+        )
+        result = project.runpytest_subprocess("-n", "1")
+        result.assert_outcomes(failed=1)
+        result.stdout.fnmatch_lines(["*timeline of order-1*", "order_workflow 'order-1'  COMPLETED*"])
+
+
+class TestHistoryFiles:
+    @pytest.mark.parametrize("suffix", [".json", ".jsonl", ".json.gz", ".jsonl.gz"])
+    def test_each_format_is_a_test_that_is_named_after_its_instance(self, project, suffix):
+        record(project.path / "histories" / f"a.history{suffix}")
+        result = project.runpytest("--collect-only", "-q")
+        result.stdout.fnmatch_lines([f"histories/a.history{suffix}::order_workflow/order-1"])
+        project.runpytest().assert_outcomes(passed=1)
+
+    def test_other_files_are_not_collected(self, project):
+        record(project.path / "order.json")
+        assert project.runpytest().ret == pytest.ExitCode.NO_TESTS_COLLECTED
+
+    def test_a_divergence_fails_with_the_report_and_no_traceback(self, project):
+        record(project.path / "a.history.json")
+        change_the_application(project)
+        result = project.runpytest()
+        result.assert_outcomes(failed=1)
+        result.stdout.fnmatch_lines(
+            [
+                "*replay of a.history.json*",
+                "order_workflow 'order-1': 1 divergence in 12 events",
+                "1. changed: *",
+            ]
+        )
+        result.stdout.no_fnmatch_line("*Error*")
+        result.stdout.no_fnmatch_line("*.py:[0-9]*: *")
+
+    def test_without_an_application_the_error_says_to_set_one(self, project):
+        project.makeini(INI)
+        record(project.path / "a.history.json")
+        result = project.runpytest()
+        result.assert_outcomes(failed=1)
+        result.stdout.fnmatch_lines(
+            ["*set dt_app in the pytest configuration*dt_app = workflows:register (in quotes *"]
+        )
+
+    def test_a_file_that_cannot_be_read_fails_alone_with_its_sentence(self, project):
+        record(project.path / "good.history.json")
+        (project.path / "bad.history.json").write_text('{"schema_version": "1.0"')
+        result = project.runpytest()
+        result.assert_outcomes(passed=1, failed=1)
+        result.stdout.fnmatch_lines(["*bad.history.json, line 1, column *: expected JSON*"])
+        result.stdout.no_fnmatch_line("*Traceback*")
+
+    def test_an_error_that_is_not_ours_keeps_its_traceback(self, project, monkeypatch):
+        def broken(*_):
+            raise ZeroDivisionError("oh")
+
+        monkeypatch.setattr("dt_testkit.replaying.assert_replays", broken)
+        record(project.path / "good.history.json")
+        project.runpytest().stdout.fnmatch_lines(["*raise ZeroDivisionError*", "*ZeroDivisionError: oh"])
+
+
+class TestRecord:
+    TEST = """
+        def test_it(task_hub, dt_record):
+            order = task_hub.run("order_workflow", input="desk", instance_id="order-1")
+            dt_record(order.history, "completed")
+        """
+
+    @pytest.fixture
+    def recorded(self, project):
+        project.makepyfile(**{"tests/test_it": self.TEST})
+        project.runpytest("--dt-update-histories", "tests/test_it.py").assert_outcomes(passed=1)
+        return project
+
+    @staticmethod
+    def path(project):
+        return project.path / "tests" / "histories" / "completed.history.json"
+
+    def test_without_a_record_the_failure_says_how_to_make_one(self, project):
+        project.makepyfile(self.TEST)
+        result = project.runpytest()
+        result.assert_outcomes(failed=1)
+        result.stdout.fnmatch_lines(
+            [
+                '>*dt_record(order.history, "completed")',
+                "E *There is no histories/completed.history.json to compare with: run pytest with "
+                "--dt-update-histories to record it.",
+            ]
+        )
+
+    def test_the_option_writes_it_beside_the_test_and_from_then_on_it_is_compared(self, recorded):
+        assert History.load(self.path(recorded)).instance_id == "order-1"
+        recorded.runpytest("tests").assert_outcomes(passed=2)  # the test, and the replay of its record
+
+    def test_a_difference_is_told_with_the_event_and_both_values(self, recorded):
+        recorded.makepyfile(shop=APPLICATION.replace("paid {order}", "bought {order}"))
+        result = recorded.runpytest("tests/test_it.py")
+        result.assert_outcomes(failed=1)
+        result.stdout.fnmatch_lines(
+            [
+                "E *The history is not what tests/histories/completed.history.json has recorded: event 6 "
+                "is the first that differs: TaskCompletedEvent, whose result was '\"paid desk\"' and is "
+                "'\"bought desk\"'; if that is intended, run pytest with --dt-update-histories *"
+            ]
+        )
+
+    def test_updating_writes_first_and_replays_then(self, recorded):
+        change_the_application(recorded)
+        recorded.runpytest("tests").assert_outcomes(failed=2)
+        recorded.runpytest("tests", "--dt-update-histories").assert_outcomes(passed=2)
+        recorded.runpytest("tests").assert_outcomes(passed=2)
+
+    def test_an_event_of_another_kind_is_told(self, recorded):
+        recorded.makepyfile(shop=APPLICATION.replace("yield ctx.create_timer(timedelta(days=1))", "pass"))
+        recorded.runpytest("tests/test_it.py").stdout.fnmatch_lines(
+            ["E *event 7 is the first that differs: it was TimerCreatedEvent(*, and is Orchestrator*"]
+        )
+
+    @pytest.mark.parametrize(
+        ("change", "sentence"),
+        [
+            (lambda document: document.update(instance_id="other"), "it is of instance 'other', and now of"),
+            (lambda document: document.update(metadata={}), "it has the same events, and other metadata"),
+            (
+                lambda document: document["events"].pop(),
+                "it was not there, and is ExecutionCompletedEvent(",
+            ),
+            (lambda document: document.pop("events"), "expected the key 'events'"),
+        ],
+        ids=["instance", "metadata", "end", "broken"],
+    )
+    def test_any_other_difference_is_told_too(self, recorded, change, sentence):
+        document = json.loads(self.path(recorded).read_bytes())
+        change(document)
+        self.path(recorded).write_text(json.dumps(document))
+        result = recorded.runpytest("tests/test_it.py")
+        result.assert_outcomes(failed=1)
+        assert sentence in result.stdout.str()
+        assert "--dt-update-histories" in result.stdout.str()
+
+    def test_a_name_that_is_a_path_is_refused(self, project):
+        project.makepyfile("def test_it(dt_record): dt_record(None, '../completed')")
+        project.runpytest().stdout.fnmatch_lines(["E *wants a plain name for a file*not '../completed'."])
+
+
+SCENARIO = """
+    import threading
+    from durabletask.client import OrchestrationStatus
+
+    def test_an_approval_is_waited_for(dt_client):
+        instance_id = dt_client.schedule_new_orchestration("approval")
+        dt_client.wait_for_orchestration_start(instance_id, timeout=20)
+        dt_client.raise_orchestration_event(instance_id, "approved", data="ana")
+        state = dt_client.wait_for_orchestration_completion(instance_id, timeout=20)
+        assert state.runtime_status is OrchestrationStatus.COMPLETED
+        assert state.get_output() == "ana"
+
+    def test_another(dt_client):
+        assert dt_client.schedule_new_orchestration("approval")
+    """
+
+
+class TestBackends:
+    def test_a_scenario_runs_simulated_by_default(self, project):
+        project.makepyfile(SCENARIO + "\n    def test_which(dt_client, task_hub):\n"
+            "        assert dt_client is task_hub.client")  # fmt: skip
+        project.runpytest().assert_outcomes(passed=3)
+
+    def test_the_same_scenario_runs_embedded(self, project):
+        project.makepyfile(SCENARIO)
+        project.runpytest("--dt-backend=embedded").assert_outcomes(passed=2)
+
+    def test_the_same_scenario_runs_where_an_emulator_answers(self, project, monkeypatch):
+        with dt_testkit.backends._in_memory_backend() as address:
+            monkeypatch.setenv("ENDPOINT", f"http://{address}")
+            project.makepyfile(SCENARIO)
+            project.runpytest("--dt-backend=emulator").assert_outcomes(passed=2)
+
+    def test_where_nothing_answers_each_test_is_an_error_with_what_to_do(self, project, monkeypatch):
+        real = dt_testkit.backends.scheduler
+        monkeypatch.setattr("dt_testkit.backends.scheduler", lambda *args: real(*args, patience=0.1))
+        with dt_testkit.backends._reserved_port() as port:
+            monkeypatch.setenv("ENDPOINT", f"http://localhost:{port}")
+            project.makepyfile(SCENARIO)
+            result = project.runpytest("--dt-backend=emulator")
+        result.assert_outcomes(errors=2)
+        result.stdout.fnmatch_lines([f"--dt-backend=emulator: Nothing at http://localhost:{port} answers *"])
+
+    def test_a_scheduler_without_an_endpoint_is_an_error_that_says_to_set_it(self, project, monkeypatch):
+        monkeypatch.delenv("ENDPOINT", raising=False)
+        project.makepyfile(SCENARIO)
+        result = project.runpytest("--dt-backend=scheduler")
+        result.assert_outcomes(errors=2)
+        result.stdout.fnmatch_lines(
+            ["--dt-backend=scheduler: The endpoint '' is not usable: set ENDPOINT to *"]
+        )
+
+    def test_an_application_that_cannot_be_registered_is_an_error_of_one_sentence(self, project):
+        project.makeini(f"{INI}dt_app = shop:charge\n")
+        project.makepyfile(SCENARIO)
+        result = project.runpytest("--dt-backend=embedded")
+        result.assert_outcomes(errors=2)
+        result.stdout.fnmatch_lines(["--dt-backend=embedded: The application 'shop:charge' could not be *"])
+
+    def test_a_real_backend_without_an_application_is_a_usage_error(self, project):
+        project.makeini(INI)
+        project.makepyfile(SCENARIO)
+        result = project.runpytest("--dt-backend=embedded")
+        assert result.ret == pytest.ExitCode.USAGE_ERROR
+        result.stderr.fnmatch_lines(
+            ["ERROR: --dt-backend=embedded needs an application to run: set dt_app in *"]
+        )
+
+
+def test_the_help_has_a_line_for_everything(project):
+    project.runpytest("--help").stdout.fnmatch_lines(
+        [
+            "dt-testkit (Durable Task):",
+            "*--dt-backend={simulated,embedded,emulator,scheduler}",
+            "*--dt-update-histories",
+            "*dt_app (string):*The application under test: *",
+        ]
+    )
+    project.makepyfile("def test_it(): pass")
+    fixtures = project.runpytest("--fixtures").stdout.str()
+    assert "    A fresh simulated task hub," in fixtures
+    assert "    The SDK's client, on the backend of" in fixtures
+    assert "    Compare a history with a recorded one," in fixtures
+
+
+def test_the_plugin_loads_nothing_heavy():
+    code = (
+        "import sys, dt_testkit.pytest_plugin\n"
+        "heavy = 'durabletask', 'grpc', 'google.protobuf', 'rich', 'click', 'asyncio', 'dt_testkit.hub'\n"
+        "print([name for name in heavy if name in sys.modules])\n"
+        "print(sorted(name for name in sys.modules if name.startswith('dt_testkit')))"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert result.stdout == "[]\n['dt_testkit', 'dt_testkit.pytest_plugin']\n", result.stderr
