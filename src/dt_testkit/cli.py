@@ -56,6 +56,12 @@ _paths = click.argument("paths", metavar="PATH...", nargs=-1, required=True)
 @main.command()
 @_paths
 @click.option("--app", metavar="MOD:ATTR", required=True, help="The function that registers the application.")
+@click.option(
+    "--maximum-timer-interval",
+    metavar="DAYS",
+    type=click.FloatRange(0, min_open=True),
+    help="The worker's, where it chunks long timers: 3 for TaskHubGrpcWorker.",
+)
 @click.option("--jobs", metavar="N", type=click.IntRange(1), default=1, help="Replay in N processes.")
 @click.option(
     "--format",
@@ -66,7 +72,14 @@ _paths = click.argument("paths", metavar="PATH...", nargs=-1, required=True)
     help="How to print what was found.",
 )
 @click.pass_context
-def replay(ctx: click.Context, paths: tuple[str, ...], app: str, jobs: int, style: str) -> None:
+def replay(
+    ctx: click.Context,
+    paths: tuple[str, ...],
+    app: str,
+    maximum_timer_interval: float | None,
+    jobs: int,
+    style: str,
+) -> None:
     """Replay recorded histories with the code of today.
 
     Each PATH is a history (.json, .jsonl, .json.gz, .jsonl.gz) or a directory to search for them; hidden
@@ -75,8 +88,9 @@ def replay(ctx: click.Context, paths: tuple[str, ...], app: str, jobs: int, styl
     Exit status: 0 if every history replays clean, 1 if one diverges, 2 if one could not be replayed.
     """
     with redirect_stdout(sys.stderr):  # what the application prints is not ours
-        hub = _application(app)
-        results = _replay_all(_find(paths), app, hub, jobs)
+        application = partial(_application, app, maximum_timer_interval)
+        application()  # what is wrong with it is said before anything else
+        results = _replay_all(_find(paths), application, jobs)
     _report_problems(results, paths)
     _print({"text": _as_text, "json": _as_json, "junit": _as_junit}[style](results))
     if any(result.error for result in results):
@@ -198,19 +212,25 @@ def _has_shape_of_history(path: str) -> bool:
 # -- replaying
 
 
-def _application(spec: str) -> TaskHub:
+@cache
+def _application(spec: str, maximum_timer_interval: float | None) -> TaskHub:
+    from datetime import timedelta
+
     from dt_testkit.application import register_application
     from dt_testkit.hub import TaskHub
 
-    hub = TaskHub()
+    interval = timedelta(days=maximum_timer_interval) if maximum_timer_interval is not None else None
+    hub = TaskHub(maximum_timer_interval=interval)
     register_application(spec, hub)
     return hub
 
 
-def _replay_all(candidates: Sequence[_Candidate], app: str, hub: TaskHub, jobs: int) -> list[_Result]:
+def _replay_all(
+    candidates: Sequence[_Candidate], application: Callable[[], TaskHub], jobs: int
+) -> list[_Result]:
     jobs = min(jobs, len(candidates))
     if jobs < 2:
-        return [_replay_one(hub, candidate) for candidate in candidates]
+        return [_replay_one(application, candidate) for candidate in candidates]
 
     import multiprocessing
     from concurrent.futures import ProcessPoolExecutor
@@ -220,7 +240,7 @@ def _replay_all(candidates: Sequence[_Candidate], app: str, hub: TaskHub, jobs: 
     try:
         with ProcessPoolExecutor(jobs, context, initializer=_begin_process) as pool:
             try:
-                return list(pool.map(partial(_replay_in_process, app), candidates))
+                return list(pool.map(partial(_replay_one, application), candidates))
             except KeyboardInterrupt:
                 for child in multiprocessing.active_children():
                     child.terminate()
@@ -238,18 +258,11 @@ def _begin_process() -> None:
     sys.stdout = sys.stderr
 
 
-def _replay_in_process(app: str, candidate: _Candidate) -> _Result:
-    return _replay_one(_application_of_process(app), candidate)
-
-
-_application_of_process = cache(_application)
-
-
-def _replay_one(hub: TaskHub, candidate: _Candidate) -> _Result:
+def _replay_one(application: Callable[[], TaskHub], candidate: _Candidate) -> _Result:
     def use(path: str, history: History) -> _Result:
         from dt_testkit import replaying
 
-        report = replaying.replay(history, hub)
+        report = replaying.replay(history, application())
         entry = {
             "path": path,
             "instance_id": report.instance_id,
@@ -262,7 +275,7 @@ def _replay_one(hub: TaskHub, candidate: _Candidate) -> _Result:
             "divergences": [asdict(divergence) for divergence in report.divergences],
         }
         # Values of any type may be in it, and it is going to be JSON, perhaps from another process.
-        return _Result(path, json.loads(json.dumps(entry, default=str)), str(report))
+        return _Result(path, json.loads(json.dumps(entry, default=str)), report.explain())
 
     return _try(candidate, use)
 
@@ -331,6 +344,10 @@ def _as_text(results: Sequence[_Result]) -> str:
     with console.capture() as capture:
         console.print(table)
     lines = [line.rstrip() for line in capture.get().splitlines()] if entries else []
+    if any(result.diverges for result in results):
+        from dt_testkit.replaying.report import WAY_OUT
+
+        details.append(WAY_OUT)
     numbers = _summary(results)
     total = f"{_count(numbers['histories'], 'history')}: {numbers['clean']} clean"
     if numbers["diverging"]:

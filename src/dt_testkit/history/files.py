@@ -129,7 +129,7 @@ def _text(stream: BinaryIO, source: str, max_bytes: int) -> str:
                 unzipped = " once unzipped" if zipped else ""
                 raise HistoryFormatError(
                     f"{source} holds more than the {max_bytes:,} bytes allowed{unzipped}: "
-                    "if you trust it, pass a larger max_bytes."
+                    "if you trust it, raise the limit: History.load(path, max_bytes=...)."
                 )
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise HistoryFormatError(

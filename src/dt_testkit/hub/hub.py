@@ -119,6 +119,8 @@ class TaskHub:
         The registered orchestrators by name, stubs included.
     data_converter : DataConverter
         The converter in use.
+    maximum_timer_interval : timedelta | None
+        The longest timer that is not chunked.
 
     Examples
     --------
@@ -151,7 +153,7 @@ class TaskHub:
         self._payloads = Payloads(data_converter)
         self.data_converter = self._payloads.converter
         self._check_replay = check_replay
-        self._maximum_timer_interval = maximum_timer_interval
+        self.maximum_timer_interval = maximum_timer_interval
         self._random = random.Random(seed)
         self._registry = Registry()  # type: ignore[no-untyped-call]
         self.orchestrators: dict[str, task.Orchestrator[Any, Any]] = self._registry.orchestrators
@@ -561,7 +563,7 @@ class TaskHub:
                 instance.instance_id,
                 self.orchestrators,
                 self._payloads,
-                maximum_timer_interval=self._maximum_timer_interval,
+                maximum_timer_interval=self.maximum_timer_interval,
             )
             instance.status = OrchestrationStatus.RUNNING
         stamp = self._stamp
@@ -689,7 +691,7 @@ class TaskHub:
 
     def _check(self, instance: Instance, events: list[h.HistoryEvent]) -> None:
         report = check(
-            instance.instance_id, events, self.orchestrators, self._payloads, self._maximum_timer_interval
+            instance.instance_id, events, self.orchestrators, self._payloads, self.maximum_timer_interval
         )
         if not report.ok:
             raise ReplayDivergence(report)

@@ -22,7 +22,7 @@ from durabletask import history as h
 from durabletask import task
 from durabletask.client import OrchestrationStatus
 
-from dt_testkit.errors import ReplayDivergence
+from dt_testkit.errors import HistoryFormatError, ReplayDivergence
 from dt_testkit.execution import (
     CallSubOrchestrator,
     Command,
@@ -76,6 +76,7 @@ def replay(
     maximum_timer_interval : timedelta | None
         The worker's ``maximum_timer_interval``, where the history is of one that chunks long timers
         (``TaskHubGrpcWorker`` chunks at three days, the worker for the Durable Task Scheduler not at all).
+        Default: the hub's, if it is given one.
 
     Returns
     -------
@@ -86,6 +87,8 @@ def replay(
     ------
     NotSimulated
         The history or the orchestrator uses an entity.
+    HistoryFormatError
+        The history has no beginning, or ends with a status that the SDK does not know.
 
     Examples
     --------
@@ -99,8 +102,16 @@ def replay(
     >>> replay(history, greet).ok
     True
     """
+    if not any(isinstance(event, h.ExecutionStartedEvent) for event in history.events):
+        raise HistoryFormatError(
+            f"The history of '{history.instance_id}' has no ExecutionStarted event among its "
+            f"{plural(len(history), 'event')}, so there is nothing to replay: was the instance fetched "
+            "before it started, or the export cut at its head?"
+        )
     if data_converter is None:
         data_converter = getattr(orchestrators, "data_converter", None)
+    if maximum_timer_interval is None:
+        maximum_timer_interval = getattr(orchestrators, "maximum_timer_interval", None)
     payloads = Payloads(data_converter)
     functions = _by_name(orchestrators, history.orchestrator_name)
     return check(history.instance_id, history.events, functions, payloads, maximum_timer_interval)
@@ -456,7 +467,7 @@ class _Check:
         if step is not None:
             goes_on = f"goes on with {_describe(step)} (#{step.event_id})"
         elif end is not None:
-            goes_on = f"ends later, {OrchestrationStatus(end.orchestration_status).name}"
+            goes_on = f"ends later, {_status(end).name}"
         else:
             goes_on = "goes on"
         self._add(
@@ -472,7 +483,7 @@ class _Check:
         )
 
     def _compare_end(self, ended: h.ExecutionCompletedEvent, asked: Sequence[Command]) -> None:
-        recorded = OrchestrationStatus(ended.orchestration_status)
+        recorded = _status(ended)
         completion = next((c for c in asked if isinstance(c, Complete)), None)
         if completion is None:
             self._result(ended, "status", recorded.name, "RUNNING", self._what_it_does())
@@ -522,6 +533,15 @@ def _is_same_step(event: Any, command: Command | None) -> bool:
         and type(command) is _RECORDS[type(event)]
         and command.name == getattr(event, "name", None)
     )
+
+
+def _status(ended: h.ExecutionCompletedEvent) -> OrchestrationStatus:
+    try:
+        return OrchestrationStatus(ended.orchestration_status)
+    except ValueError:
+        raise HistoryFormatError(
+            f"The history ends with status {ended.orchestration_status}, which the SDK does not know."
+        ) from None
 
 
 def _failure(details: task.FailureDetails | None) -> str | None:
