@@ -212,6 +212,7 @@ def timers() -> list[Row]:
 def plugin() -> list[Row]:
     """The start of pytest with the plugin installed and not used, against without."""
     with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "pytest.ini").write_text("[pytest]\n")  # whatever lies above it is left out
         Path(folder, "test_nothing.py").write_text("def test_nothing():\n    pass\n")
         command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", folder]
 
