@@ -28,6 +28,7 @@ _MAX_INSTANCES = 25
 
 _hub_of = pytest.StashKey["TaskHub"]()
 _application = pytest.StashKey["TaskHub"]()
+_written = pytest.StashKey["dict[str, History]"]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -47,6 +48,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "dt_hub(**arguments): the arguments of the TaskHub of task_hub.")
     backend = config.getoption("dt_backend")
     if backend != "simulated" and not config.getini("dt_app"):
         raise pytest.UsageError(f"--dt-backend={backend} needs an application to run: {_SET_DT_APP}")
@@ -65,7 +67,8 @@ _SET_DT_APP = (
 def task_hub(request: pytest.FixtureRequest) -> TaskHub:
     """A fresh simulated task hub, with the application of ``dt_app`` registered if there is one.
 
-    If the test fails, its report shows the timeline of every instance of the hub.
+    ``@pytest.mark.dt_hub(check_replay="turn", seed=7)`` passes arguments to :class:`~dt_testkit.TaskHub`. If
+    the test fails, its report shows the timeline of every instance of the hub, and the stubs nobody called.
 
     Examples
     --------
@@ -75,7 +78,8 @@ def task_hub(request: pytest.FixtureRequest) -> TaskHub:
             order = task_hub.run(purchase_approval, input=Purchase("desk", 120_00, "kim"))
             assert order.output["status"] == "auto-approved"
     """
-    hub = _new_hub(request.config)
+    marker = request.node.get_closest_marker("dt_hub")
+    hub = _new_hub(request.config, marker.kwargs if marker is not None else {})
     request.node.stash[_hub_of] = hub
     return hub
 
@@ -133,11 +137,12 @@ def _dt_connection(request: pytest.FixtureRequest) -> Iterator[TaskHubGrpcClient
 def dt_record(request: pytest.FixtureRequest) -> Callable[[History, str], None]:
     """Compare a history with a recorded one, or record it: ``dt_record(history, name)``.
 
-    The record is ``histories/<name>.history.json`` beside the test's file, and belongs in version control: it
-    is also collected as a replay test. Run pytest with ``--dt-update-histories`` to write it, the first time
-    and after an intended change; without, the test fails if there is no record, or if the history is not, to
-    the byte, what was recorded. Histories of ``task_hub`` are the same in every run; those of other backends,
-    with their ids and times, are not.
+    The record is ``histories/<name>.history.jsonl`` beside the test's file, one event a line, and belongs in
+    version control: it is also collected as a replay test. Run pytest with ``--dt-update-histories`` to write
+    it, the first time and after an intended change; without, the test fails if there is no record, or if the
+    history is not, to the byte, what was recorded. Stack traces, which change with every edit, are left out.
+    Histories of ``task_hub`` are the same in every run; those of other backends, with their ids and times,
+    are not.
 
     Examples
     --------
@@ -148,25 +153,40 @@ def dt_record(request: pytest.FixtureRequest) -> Callable[[History, str], None]:
             dt_record(order.history, "order-completed")
     """
 
-    def record(history: History, name: str) -> None:
+    def record(history: Any, name: Any) -> None:
         __tracebackhide__ = True
-        if name != os.path.basename(name) or not name:
+        if not isinstance(name, str) or name != os.path.basename(name) or not name or ".history" in name:
             pytest.fail(f"dt_record wants a plain name for a file, such as 'order-completed', not {name!r}.")
-        path = request.path.parent / "histories" / f"{name}.history.json"
-        if request.config.getoption("dt_update_histories"):
+        if not hasattr(history, "events"):
+            pytest.fail(f"dt_record takes a History first, such as instance.history, not {history!r}.")
+        if not history.events:
+            pytest.fail(
+                f"The history of {history.instance_id!r} has no events yet: drive the hub first, with "
+                "settle(), advance() or wait()."
+            )
+        history = _without_stack_traces(history)
+        path = request.path.parent / "histories" / f"{name}.history.jsonl"
+        written = request.config.stash.setdefault(_written, {})
+        if not request.config.getoption("dt_update_histories"):
+            if difference := _difference(path, history):
+                pytest.fail(difference)
+        elif written.setdefault(str(path), history) == history:
             history.save(path)
-        elif difference := _difference(path, history):
-            pytest.fail(difference)
+        else:
+            pytest.fail(f"Two different histories are recorded as {name!r}: give each a name of its own.")
 
     return record
 
 
-def _new_hub(config: pytest.Config) -> TaskHub:
+def _new_hub(config: pytest.Config, arguments: dict[str, Any]) -> TaskHub:
     from dt_testkit.application import register_application
     from dt_testkit.errors import ApplicationError
     from dt_testkit.hub import TaskHub
 
-    hub = TaskHub()
+    try:
+        hub = TaskHub(**arguments)
+    except (TypeError, ValueError) as error:
+        pytest.fail(f"@pytest.mark.dt_hub: {error}", pytrace=False)
     if spec := config.getini("dt_app"):
         try:
             register_application(spec, hub, directory=config.rootpath)
@@ -178,6 +198,25 @@ def _new_hub(config: pytest.Config) -> TaskHub:
 # -- recorded histories
 
 
+def _without_stack_traces(history: History) -> History:
+    from dataclasses import replace
+
+    from dt_testkit.history import History
+
+    def bare(failure: Any) -> Any:
+        if failure is None:
+            return None
+        return replace(failure, stack_trace=None, inner_failure=bare(failure.inner_failure))
+
+    events = (
+        replace(event, failure_details=bare(event.failure_details))  # type: ignore[call-arg, attr-defined]
+        if getattr(event, "failure_details", None) is not None
+        else event
+        for event in history.events
+    )
+    return History(history.instance_id, events, metadata=history.metadata)
+
+
 def _difference(path: Path, history: History) -> str | None:
     """In what a history differs from its record, in a sentence."""
     from dt_testkit.errors import HistoryFormatError
@@ -186,7 +225,7 @@ def _difference(path: Path, history: History) -> str | None:
     shown = os.path.relpath(path)
     if not path.exists():
         return f"There is no {shown} to compare with: run pytest with --dt-update-histories to record it."
-    if path.read_bytes() == history.dumps(".json"):
+    if path.read_bytes() == history.dumps(".jsonl"):
         return None
     way_out = "if that is intended, run pytest with --dt-update-histories to record it anew."
     try:
@@ -235,6 +274,8 @@ def _timelines(hub: TaskHub) -> Iterator[tuple[str, str]]:
     instances = sorted(hub.instances, key=lambda instance: instance.status.name == "COMPLETED")
     for instance in instances[:_MAX_INSTANCES]:
         yield f"dt_testkit: timeline of {instance.instance_id}", _timeline(instance)
+    if unused := sorted(name for name, stub in hub._stubs.items() if not stub.called):
+        yield "dt_testkit: stubs that nobody called", ", ".join(unused)
     if (left_out := len(instances) - _MAX_INSTANCES) > 0:
         yield "dt_testkit: more timelines", f"{left_out} more instances, not shown."
 
@@ -299,7 +340,7 @@ class HistoryItem(pytest.Item):
             pytest.fail(f"A history can be replayed only with an application: {_SET_DT_APP}", pytrace=False)
         stash = self.config.stash
         if _application not in stash:
-            stash[_application] = _new_hub(self.config)
+            stash[_application] = _new_hub(self.config, {})
         return stash[_application]
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:

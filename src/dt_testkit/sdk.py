@@ -7,6 +7,9 @@ with one sentence that says which versions were.
 
 from __future__ import annotations
 
+import os
+import sys
+import traceback
 from importlib.metadata import PackageNotFoundError, version
 
 from dt_testkit.errors import UnsupportedSdkError
@@ -58,14 +61,45 @@ __all__ = [
     "get_qualified_name",
     "pb",
     "protobuf_value_from_python",
+    "relative_path",
     "suppress_span_emission",
     "type_discovery",
 ]
 
 
 def failure_of(error: Exception) -> task.FailureDetails:
-    """The failure that a worker reports for an exception, the failure of a task inside it included."""
+    """The failure that a worker reports for an exception, the failure of a task inside it included.
+
+    Its stack trace holds the user's frames alone, with paths from the working directory on: a recorded
+    history is to be the same in another checkout, and after an edit of the harness.
+    """
     details = new_failure_details(error)
+    level, cause = details, error
+    while True:
+        level.stackTrace.value = _stack_trace(cause)
+        inner = cause.__cause__ or cause.__context__
+        if not level.HasField("innerFailure") or not isinstance(inner, Exception):
+            break
+        level, cause = level.innerFailure, inner
     if isinstance(error, task.TaskFailedError):
         details.innerFailure.CopyFrom(error._failure_details)
     return failure_details_from_protobuf(details)
+
+
+_OURS = tuple(os.path.dirname(str(module.__file__)) + os.sep for module in (sys.modules[__name__], task))
+
+
+def _stack_trace(error: BaseException) -> str:
+    frames = (f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(_OURS))
+    return "".join(
+        f'  File "{relative_path(f.filename)}", line {f.lineno}, in {f.name}\n    {f.line}\n' for f in frames
+    )
+
+
+def relative_path(path: str) -> str:
+    """A path from the working directory on, where it lies below that."""
+    try:
+        relative = os.path.relpath(path)
+    except ValueError:  # another drive
+        return path
+    return path if relative.startswith("..") else relative

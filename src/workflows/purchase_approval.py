@@ -124,18 +124,18 @@ def ask(ctx: OrchestrationContext, purchase: Purchase) -> Generator[Task[Any], A
     for reminders_sent in range(purchase.reminders):
         ctx.set_custom_status({"waiting_for": purchase.approver, "reminders_sent": reminders_sent})
         if (yield from answered_within(ctx, answer, purchase.remind_after)):
-            return answer.get_result()
+            return read(answer)
         yield ctx.call_activity(send_reminder, input=request)
 
     ctx.set_custom_status({"waiting_for": purchase.approver, "reminders_sent": purchase.reminders})
     if (yield from answered_within(ctx, answer, purchase.escalate_after)):
-        return answer.get_result()
+        return read(answer)
 
     request = ApprovalRequest(purchase.manager, purchase.item, purchase.amount, purchase.requester)
     yield ctx.call_activity(escalate, input=request)
     ctx.set_custom_status({"waiting_for": purchase.manager, "reminders_sent": purchase.reminders})
     if (yield from answered_within(ctx, answer, purchase.give_up_after)):
-        return answer.get_result()
+        return read(answer)
     answer.cancel()
     return None
 
@@ -151,6 +151,14 @@ def answered_within(
         return False
     timer.cancel()
     return True
+
+
+def read(answer: CancellableTask[Approval]) -> Approval:
+    """The answer; an event without data is not taken for a yes, nor for silence."""
+    approval: Approval | None = answer.get_result()
+    if approval is None:
+        return Approval(approved=False, by="unknown", comment="the answer was empty")
+    return approval
 
 
 def decide(purchase: Purchase, approval: Approval | None) -> Decision:

@@ -37,9 +37,10 @@ def runs_as_on_the_sdk(program: Program) -> TaskHub:
     assert [instance.instance_id for instance in hub.instances] == list(backend.lives)
     for instance in hub.instances:
         life = backend.lives[instance.instance_id]
-        ours = [[comparable(event) for event in history.events] for history in instance.histories]
-        theirs = [[comparable(event) for event in events] for events in life.histories]
-        assert ours == theirs
+        for history, events in zip(instance.histories, life.histories, strict=True):
+            for our, their in zip(history.events, events, strict=False):
+                assert comparable(our) == comparable(their), str(history)
+            assert len(history.events) == len(events), str(history)
         assert (instance.status.name, instance._output or None) == (life.status, life.result or None)
         assert failure(instance.failure) == life.failure
         assert instance._custom_status == life.custom_status
@@ -96,7 +97,7 @@ def prefixes_replay_clean(program: Program) -> None:
         if instance.name not in hub.orchestrators:
             continue  # cut before it failed by that, it is the history of an orchestrator that was removed
         for history in instance.histories:
-            for length in range(1, len(history)):
+            for length in range(2, len(history)):  # with less there is no beginning, and replay refuses
                 prefix = History(history.instance_id, history.events[:length])
                 report = replay(prefix, hub, maximum_timer_interval=program.chunk)
                 assert report.ok, (length, str(report))

@@ -4,9 +4,9 @@ Two ways lead from a program to the SDK:
 
 * :func:`executor_turns` takes a recorded history apart and hands each turn to the executor, as a backend
   would: all events before it, and what came in. What the executor answers is what should have been recorded.
-* :class:`SdkBackend` is a backend of its own, with its own clock and queues, that knows nothing of the hub. It
-  runs whole programs on the executor and so makes histories that no hub has seen. Given a ``Random``, it also
-  hands out what is due in an order of its own.
+* :class:`SdkBackend` is a backend of its own, with its own clock and queues, that knows nothing of the hub.
+  It runs whole programs on the executor and so makes histories that no hub has seen. Given a ``Random``, it
+  also hands out what is due in an order of its own.
 """
 
 from __future__ import annotations
@@ -221,8 +221,8 @@ class Life:
 class SdkBackend:
     """Runs a program on the SDK's executors, one thing after the other, in its own virtual time.
 
-    Without ``shuffle``, things happen first come, first served. With it, any of the things that are due may be
-    next, and any part of what has come in for an instance may make a turn: schedules that the hub never
+    Without ``shuffle``, things happen first come, first served. With it, any of the things that are due may
+    be next, and any part of what has come in for an instance may make a turn: schedules that the hub never
     makes, but a real scheduler does.
     """
 

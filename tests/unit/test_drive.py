@@ -180,8 +180,28 @@ def test_timers_and_events_are_not_completed_but_waited_for_and_raised():
         step.fail(ValueError(), of=event)
     with pytest.raises(StepError, match=r"use advance\(\)"):
         step.complete(of=timer)
-    with pytest.raises(StepError, match="nothing like that is pending"):
+    with pytest.raises(StepError, match=r"use advance\(\)\. an external event is raised; use raise_event"):
         step.complete()
+
+
+def test_a_wrong_type_is_said_at_the_step():
+    step = drive(order_workflow, DESK)
+    for call, sentence in (
+        (lambda: step.fail("boom"), "fail\\(\\) takes an exception"),
+        (lambda: step.complete(of=1), "of= is an operation"),
+        (lambda: drive("order_workflow"), "takes the orchestrator itself"),
+        (lambda: replay(step, order_workflow), "takes a History first"),
+        (lambda: replay("history.json", order_workflow), "takes a History first"),
+    ):
+        with pytest.raises(TypeError, match=sentence):
+            call()
+
+
+def test_an_exception_class_will_do_and_the_operation_may_come_second():
+    step = drive(order_workflow, DESK)
+    step.complete("R-1", reserve)
+    step.fail(ConnectionError, charge)
+    assert step.pending[0].kind == "timer"
 
 
 def test_a_step_after_the_end_is_an_error():

@@ -1,8 +1,8 @@
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
+from textwrap import dedent
 
 import pytest
 
@@ -88,6 +88,25 @@ class TestTaskHub:
         )
         project.runpytest().assert_outcomes(passed=2)
 
+    def test_a_marker_gives_it_its_arguments(self, project):
+        project.makepyfile(
+            """
+            import pytest
+            from datetime import datetime
+
+            @pytest.mark.dt_hub(start_time=datetime(2030, 1, 1), check_replay="turn")
+            def test_time(task_hub):
+                assert task_hub.now == datetime(2030, 1, 1)
+
+            @pytest.mark.dt_hub(check_reply="turn")
+            def test_misspelt(task_hub):
+                pass
+            """
+        )
+        result = project.runpytest()
+        result.assert_outcomes(passed=1, errors=1)
+        result.stdout.fnmatch_lines(["@pytest.mark.dt_hub: *unexpected keyword argument 'check_reply'*"])
+
     def test_without_an_application_it_is_empty(self, project):
         project.makeini(INI)
         project.makepyfile("def test_empty(task_hub): assert task_hub.orchestrators == {}")
@@ -168,6 +187,18 @@ class TestTimelines:
             """
         )
         project.runpytest().stdout.fnmatch_lines(["*timeline of car-1*"])
+
+    def test_stubs_that_nobody_called_are_listed_for_one_may_be_misspelt(self, project):
+        project.makepyfile(
+            """
+            def test_it(task_hub):
+                task_hub.stub("chrge", return_value=1)
+                task_hub.stub("charge", return_value=1)
+                assert task_hub.run("order_workflow").output == 2
+            """
+        )
+        result = project.runpytest()
+        result.stdout.fnmatch_lines(["*stubs that nobody called*", "chrge"])
 
     def test_a_long_one_is_cut_in_the_middle(self, project):
         project.makepyfile(
@@ -298,7 +329,7 @@ class TestRecord:
 
     @staticmethod
     def path(project):
-        return project.path / "tests" / "histories" / "completed.history.json"
+        return project.path / "tests" / "histories" / "completed.history.jsonl"
 
     def test_without_a_record_the_failure_says_how_to_make_one(self, project):
         project.makepyfile(self.TEST)
@@ -307,7 +338,7 @@ class TestRecord:
         result.stdout.fnmatch_lines(
             [
                 '>*dt_record(order.history, "completed")',
-                "E *There is no histories/completed.history.json to compare with: run pytest with "
+                "E *There is no histories/completed.history.jsonl to compare with: run pytest with "
                 "--dt-update-histories to record it.",
             ]
         )
@@ -322,7 +353,7 @@ class TestRecord:
         result.assert_outcomes(failed=1)
         result.stdout.fnmatch_lines(
             [
-                "E *The history is not what tests/histories/completed.history.json has recorded: event 6 "
+                "E *The history is not what tests/histories/completed.history.jsonl has recorded: event 6 "
                 "is the first that differs: TaskCompletedEvent, whose result was '\"paid desk\"' and is "
                 "'\"bought desk\"'; if that is intended, run pytest with --dt-update-histories *"
             ]
@@ -343,28 +374,76 @@ class TestRecord:
     @pytest.mark.parametrize(
         ("change", "sentence"),
         [
-            (lambda document: document.update(instance_id="other"), "it is of instance 'other', and now of"),
-            (lambda document: document.update(metadata={}), "it has the same events, and other metadata"),
             (
-                lambda document: document["events"].pop(),
-                "it was not there, and is ExecutionCompletedEvent(",
+                lambda lines: [lines[0].replace("order-1", "other"), *lines[1:]],
+                "it is of instance 'other', and now of",
             ),
-            (lambda document: document.pop("events"), "expected the key 'events'"),
+            (
+                lambda lines: [lines[0].replace("{", '{"metadata":{},', 1), *lines[1:]],
+                "it has the same events, and other metadata",
+            ),
+            (lambda lines: lines[:-1], "it was not there, and is ExecutionCompletedEvent("),
+            (lambda lines: [*lines[:-1], lines[-1][:20]], "line"),
         ],
         ids=["instance", "metadata", "end", "broken"],
     )
     def test_any_other_difference_is_told_too(self, recorded, change, sentence):
-        document = json.loads(self.path(recorded).read_bytes())
-        change(document)
-        self.path(recorded).write_text(json.dumps(document))
+        lines = self.path(recorded).read_text().splitlines()
+        self.path(recorded).write_text("\n".join([*change(lines), ""]))
         result = recorded.runpytest("tests/test_it.py")
         result.assert_outcomes(failed=1)
         assert sentence in result.stdout.str()
         assert "--dt-update-histories" in result.stdout.str()
 
-    def test_a_name_that_is_a_path_is_refused(self, project):
-        project.makepyfile("def test_it(dt_record): dt_record(None, '../completed')")
-        project.runpytest().stdout.fnmatch_lines(["E *wants a plain name for a file*not '../completed'."])
+    @pytest.mark.parametrize(
+        ("call", "sentence"),
+        [
+            ("dt_record(None, '../completed')", "*wants a plain name for a file*not '../completed'."),
+            (
+                "dt_record(None, 'completed.history.json')",
+                "*plain name*not 'completed.history.json'.",
+            ),
+            ("dt_record('completed', None)", "*wants a plain name for a file*not None."),
+            ("dt_record(5, 'completed')", "*takes a History first, such as instance.history, not 5."),
+            (
+                "dt_record(task_hub.start('order_workflow').history, 'completed')",
+                "*has no events yet: drive the hub first*",
+            ),
+        ],
+    )
+    def test_what_cannot_be_recorded_is_refused(self, project, call, sentence):
+        project.makepyfile(f"def test_it(dt_record, task_hub): {call}")
+        for options in ([], ["--dt-update-histories"]):
+            project.runpytest(*options).stdout.fnmatch_lines([f"E {sentence}"])
+
+    def test_two_different_histories_of_one_name_are_refused(self, project):
+        project.makepyfile(
+            """
+            import pytest
+
+            @pytest.mark.parametrize("item", ["desk", "lamp"])
+            def test_it(task_hub, dt_record, item):
+                order = task_hub.run("order_workflow", input=item, instance_id="order-1")
+                dt_record(order.history, "completed")
+            """
+        )
+        result = project.runpytest("--dt-update-histories")
+        result.assert_outcomes(passed=1, failed=1)
+        result.stdout.fnmatch_lines(["E *Two different histories are recorded as 'completed'*"])
+
+    def test_a_record_survives_an_edit_that_moves_lines(self, project):
+        test = """
+            def broken(ctx, _):
+                raise ValueError("broken")
+
+            def test_it(task_hub, dt_record):
+                task_hub.stub("charge", side_effect=broken)
+                dt_record(task_hub.run("order_workflow", instance_id="order-1").history, "broken")
+        """
+        project.makepyfile(test_it=test)
+        project.runpytest("test_it.py", "--dt-update-histories").assert_outcomes(passed=1)
+        project.makepyfile(test_it=f"# one line more\n{dedent(test)}")
+        project.runpytest("test_it.py").assert_outcomes(passed=1)
 
 
 SCENARIO = """

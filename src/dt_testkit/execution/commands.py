@@ -6,9 +6,10 @@ held against each other.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
+
+from dt_testkit.sdk import relative_path
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -49,23 +50,20 @@ class Location:
             (line for start, end, line in code.co_lines() if line is not None and start <= offset < end),
             code.co_firstlineno,
         )
-        return cls(_relative(code.co_filename), line, _name(code))
+        return cls(relative_path(code.co_filename), line, _name(code))
 
     def __str__(self) -> str:
         return f"{self.file}:{self.line} in {self.function}"
 
 
-def _relative(path: str) -> str:
-    try:
-        relative = os.path.relpath(path)
-    except ValueError:  # another drive
-        return path
-    return path if relative.startswith("..") else relative
-
-
 def _name(code: CodeType) -> str:
     qualified: str = getattr(code, "co_qualname", code.co_name)  # 3.11+
     return qualified.rpartition("<locals>.")[2]
+
+
+def moment(value: datetime | None) -> str:
+    """A moment for people: to the second, or to the microsecond where it has any."""
+    return value.isoformat(" ") if value is not None else "never"
 
 
 def call_site(frame: FrameType) -> CallSite:
@@ -191,7 +189,7 @@ class Operation:
         if self.kind == "timer":
             if self.name is not None:
                 parts.append(f"before the next attempt of {self.name!r}")
-            parts.append(f"due {self.due:%Y-%m-%d %H:%M:%S}")
+            parts.append(f"due {moment(self.due)}")
         elif self.name is not None:
             parts.append(repr(self.name))
         if self.id is not None:

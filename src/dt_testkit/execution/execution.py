@@ -175,6 +175,11 @@ class Execution:
         return self.context._operations()
 
     @property
+    def unread_events(self) -> list[str]:
+        """Names of the external events that have arrived and that nobody has waited for, in lower case."""
+        return list(self.context._received)
+
+    @property
     def function(self) -> task.Orchestrator[Any, Any] | None:
         """The orchestrator that runs; None before it was started, or where nobody registered it."""
         return self._function

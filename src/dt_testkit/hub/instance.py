@@ -129,6 +129,8 @@ class Instance:
 
         An event for an instance that has ended is dropped, as in production.
         """
+        if not isinstance(name, str):
+            raise TypeError(f"The name of an event is a string, not {name!r}.")
         self._hub._raise_event(self, name, self._hub._payloads.serialize(data))
 
     def suspend(self, reason: str | None = None) -> None:

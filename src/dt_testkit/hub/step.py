@@ -8,7 +8,9 @@ from durabletask import history as h
 from durabletask.task import get_name
 
 from dt_testkit.errors import StepError
+from dt_testkit.execution import Operation
 from dt_testkit.hub.hub import START_TIME, TaskHub
+from dt_testkit.hub.stubs import name_of
 from dt_testkit.sdk import failure_of
 
 if TYPE_CHECKING:
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     from durabletask.serialization import DataConverter
     from durabletask.task import FailureDetails, Orchestrator
 
-    from dt_testkit.execution import CallSubOrchestrator, Operation, ScheduleActivity
+    from dt_testkit.execution import CallSubOrchestrator, ScheduleActivity
     from dt_testkit.history import History
     from dt_testkit.hub.instance import Instance
 
@@ -77,7 +79,9 @@ def drive(
         check_replay="turn",
         maximum_timer_interval=maximum_timer_interval,
     )
-    hub.orchestrators[get_name(orchestrator)] = orchestrator
+    if isinstance(orchestrator, str):
+        raise TypeError(f"drive() takes the orchestrator itself, and not its name {orchestrator!r}.")
+    hub.orchestrators[name_of(orchestrator, "orchestrator")] = orchestrator
     instance = hub.start(orchestrator, input=input, instance_id=instance_id, version=version)
     hub.settle()
     return Step(hub, instance)
@@ -121,6 +125,10 @@ class Step:
         """The output as plain JSON; None while there is none."""
         return self._instance.output
 
+    def get_output(self, expected_type: type | None = None) -> Any:
+        """The output, rebuilt as a type by the data converter."""
+        return self._instance.get_output(expected_type)
+
     @property
     def failure(self) -> FailureDetails | None:
         """Why the orchestration failed."""
@@ -148,7 +156,7 @@ class Step:
 
     # -- steps
 
-    def complete(self, result: Any = None, *, of: Operation | Callable[..., Any] | str | None = None) -> None:
+    def complete(self, result: Any = None, of: Operation | Callable[..., Any] | str | None = None) -> None:
         """Let an activity or a sub-orchestration succeed.
 
         Parameters
@@ -171,8 +179,14 @@ class Step:
         )
         self._deliver(operation, cls(-1, self._hub._stamp, operation.id, data))
 
-    def fail(self, error: Exception, *, of: Operation | Callable[..., Any] | str | None = None) -> None:
+    def fail(
+        self, error: Exception | type[Exception], of: Operation | Callable[..., Any] | str | None = None
+    ) -> None:
         """Let an activity or a sub-orchestration fail with an exception; otherwise as :meth:`complete`."""
+        if isinstance(error, type) and issubclass(error, Exception):
+            error = error()
+        if not isinstance(error, Exception):
+            raise TypeError(f"fail() takes an exception, such as ConnectionError('reset'), not {error!r}.")
         operation = self._choose(of, "fail")
         assert operation.id is not None
         cls = h.TaskFailedEvent if operation.kind == "activity" else h.SubOrchestrationInstanceFailedEvent
@@ -217,6 +231,8 @@ class Step:
 
     def _choose(self, of: Operation | Callable[..., Any] | str | None, verb: str) -> Operation:
         self._refuse_if_ended(f"{verb}()")
+        if of is not None and not isinstance(of, (str, Operation)) and not callable(of):
+            raise TypeError(f"of= is an operation of step.pending, a function or a name, not {of!r}.")
         pending = self.pending
         workable = [op for op in pending if op.kind in ("activity", "sub_orchestration")]
         if of is None:
@@ -237,6 +253,11 @@ class Step:
             found = [op for op in workable if (op.id, op.attempt) == (of.id, of.attempt)]
             if not found and (of.id, of.attempt) in self._done:
                 raise StepError(self._say(f"{wanted}: that is done already.", pending))
+        if not found and of is None and pending:
+            hints = " ".join(sorted({_hint(op) for op in pending}))
+            raise StepError(
+                self._say(f"{wanted}: no activity or sub-orchestration is pending; {hints}", pending)
+            )
         if not found:
             raise StepError(self._say(f"{wanted}: nothing like that is pending.", pending))
         if len(found) > 1:

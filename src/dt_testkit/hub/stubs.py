@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from types import GeneratorType
 from typing import TYPE_CHECKING, Any
 
 from durabletask.task import get_name
@@ -63,6 +64,14 @@ class Stub:
         wraps: Callable[..., Any] | None,
         duration: timedelta,
     ) -> None:
+        if not isinstance(duration, timedelta):
+            raise TypeError(
+                f"Stub '{name}': duration is a timedelta, such as timedelta(hours=3), not {duration!r}."
+            )
+        answers = {"return_value": return_value, "side_effect": side_effect, "wraps": wraps}
+        given = [word for word, value in answers.items() if value is not None]
+        if len(given) > 1:
+            raise TypeError(f"Stub '{name}' takes one answer, and is given {' and '.join(given)}.")
         if duration < timedelta(0):
             raise ValueError(f"Stub '{name}': a duration cannot be negative, and this one is {duration}.")
         self.name = name
@@ -86,6 +95,16 @@ class Stub:
     def __repr__(self) -> str:
         return f"<Stub {self.name!r}, called {len(self.calls)} times>"
 
+    @property
+    def called(self) -> bool:
+        """Whether it was called."""
+        return bool(self.calls)
+
+    @property
+    def call_count(self) -> int:
+        """How often it was called."""
+        return len(self.calls)
+
     def _call(self, call: Call, context: Any) -> Any:
         """Note the call and answer it, with a result or by raising."""
         self.calls.append(call)
@@ -94,9 +113,9 @@ class Stub:
                 result = next(self._results)
             except StopIteration:
                 raise StubExhausted(
-                    f"Stub '{self.name}' was called {len(self.calls)} times, and its side_effect has "
-                    f"{len(self.calls) - 1} results: add one for the call by instance "
-                    f"'{call.instance_id}' with input {call.input!r}."
+                    f"Stub '{self.name}' was called once more than its side_effect has results "
+                    f"({len(self.calls) - 1}): add one for the call by instance '{call.instance_id}' with "
+                    f"input {call.input!r}."
                 ) from None
         elif _is_exception(self._effect):
             result = self._effect
@@ -106,6 +125,9 @@ class Stub:
             result = self._wraps(context, call.input)
         else:
             result = self._return_value
+        if isinstance(result, BaseException):
+            # As if raised for the first time: a trace grows each time that its exception is raised.
+            raise result.with_traceback(None)
         if _is_exception(result):
             raise result
         return result
@@ -115,5 +137,12 @@ def _is_exception(value: Any) -> bool:
     return isinstance(value, BaseException) or (isinstance(value, type) and issubclass(value, BaseException))
 
 
-def name_of(function: Callable[..., Any] | str) -> str:
-    return function if isinstance(function, str) else get_name(function)
+def name_of(function: Callable[..., Any] | str, what: str) -> str:
+    """The name that a function is registered under; ``what`` it is is for the message if it is neither."""
+    if isinstance(function, str):
+        return function
+    if isinstance(function, GeneratorType):
+        raise TypeError(f"Pass the {what} {function.__name__!r} itself, and do not call it: the hub does.")
+    if not callable(function):
+        raise TypeError(f"The {what} is a function or its name, not {function!r}.")
+    return get_name(function)

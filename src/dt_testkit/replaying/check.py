@@ -12,6 +12,7 @@ stops there, so that one change is one divergence and not a hundred.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import timedelta
@@ -34,6 +35,7 @@ from dt_testkit.execution import (
     ScheduleActivity,
     SendEvent,
 )
+from dt_testkit.execution.commands import moment
 from dt_testkit.execution.execution import naive
 from dt_testkit.replaying.oracle import worker_outcome
 from dt_testkit.replaying.report import Divergence, ReplayReport, plural, shown
@@ -44,6 +46,9 @@ if TYPE_CHECKING:
     from durabletask.serialization import DataConverter
 
     from dt_testkit.history import History
+
+# `<Order object at 0x7f9ec57bbf60>` is another text in every process, and no change of the code.
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 
 # What records a command, and the command it records.
 _RECORDS: dict[type[h.HistoryEvent], type[Any]] = {
@@ -102,6 +107,11 @@ def replay(
     >>> replay(history, greet).ok
     True
     """
+    if not hasattr(history, "events") or not hasattr(history, "instance_id"):
+        raise TypeError(
+            f"replay() takes a History first, such as instance.history or History.load(path), not "
+            f"{type(history).__name__!r}."
+        )
     if not any(isinstance(event, h.ExecutionStartedEvent) for event in history.events):
         raise HistoryFormatError(
             f"The history of '{history.instance_id}' has no ExecutionStarted event among its "
@@ -222,6 +232,8 @@ class _Check:
                 if self._differs(event, command):
                     unmatched.append((event, command))
             elif kind is h.OrchestratorCompletedEvent:
+                if commands and not self._can_be_sent():
+                    commands.clear()
                 if (commands or unmatched) and not self._close_turn(closed=True):
                     self.compared = position + 1
                     return
@@ -258,6 +270,16 @@ class _Check:
         else:
             self._compare_end(ended, asked)
 
+    def _can_be_sent(self) -> bool:
+        """Whether what the turn asked for leaves the worker: not if the new input does not serialize."""
+        context = self.execution.context
+        if context._status is OrchestrationStatus.CONTINUED_AS_NEW:
+            try:
+                self.payloads.serialize(context._new_input)
+            except Exception:
+                return False
+        return True
+
     def _is_unknown(self, event: Any) -> bool:
         """Whether nobody registered the orchestrator; that it failed by it may also be what was recorded."""
         if event.name in self.orchestrators:
@@ -274,7 +296,8 @@ class _Check:
                 event.name,
                 None,
                 None,
-                f"the history is of orchestrator {event.name!r}, which is not registered (known: {known}).",
+                f"the history is of orchestrator {event.name!r}, which is not registered (known: {known}): "
+                "register it, or keep the old name until its instances have ended.",
             )
         )
         return True
@@ -341,12 +364,21 @@ class _Check:
     def _signature(self, item: Any) -> tuple[Any, ...]:
         """What a recorded event and a command have in common if they are the same step."""
         kind = _RECORDS.get(type(item), type(item))
-        payload = item.data if kind is SendEvent and isinstance(item, SendEvent) else _input(item)
+        payload = _payload(item)
         when = naive(item.fire_at) if kind is CreateTimer else None
-        return kind, item.name if hasattr(item, "name") else None, payload or None, when
+        tags = frozenset((getattr(item, "tags", None) or {}).items())
+        version = item.version or None if kind is CallSubOrchestrator else None
+        target = getattr(item, "instance_id", None)
+        id = item.event_id if isinstance(item, h.HistoryEvent) else item.id
+        if kind is CallSubOrchestrator and str(target).endswith(f":{id:04x}"):
+            target = None  # the default id, which moves with the step
+        return kind, getattr(item, "name", None), payload or None, when, tags, version, target
 
     def _report_order(self, recorded: Sequence[Any], asked: Sequence[Command]) -> None:
         was, now = [_describe(item) for item in recorded], [_describe(item) for item in asked]
+        if was == now:  # told apart by their inputs alone
+            was = [f"{_describe(item)} of {shown(self.payloads.show(_payload(item)))}" for item in recorded]
+            now = [f"{_describe(item)} of {shown(self.payloads.show(_payload(item)))}" for item in asked]
         self._add(
             "order",
             recorded[0].event_id,
@@ -361,7 +393,10 @@ class _Check:
     def _report_change(self, event: Any, command: Any, name: str, was: Any, now: Any) -> None:
         what, later = _describe(event), ""
         if name == "fire_at":
+            retried = self.execution.context._retry_timers.get(command.id)
             what, seconds = "a timer", (now - was).total_seconds()
+            if retried is not None and not isinstance(retried.command, CreateTimer):
+                what = f"the wait before attempt {retried.command.attempt + 1} of {retried.command.name!r}"
             later = f", {timedelta(seconds=abs(seconds))} {'later' if seconds > 0 else 'earlier'}"
         self._add(
             "changed",
@@ -370,8 +405,8 @@ class _Check:
             was,
             now,
             Location.of(command.site),
-            f"{what} (#{event.event_id}): {name} was {shown(was)} in the history and is "
-            f"{shown(now)} now{later}.",
+            f"{what} (#{event.event_id}): {name} {'were' if name == 'tags' else 'was'} {shown(was)} in the "
+            f"history and {'are' if name == 'tags' else 'is'} {shown(now)} now{later}.",
         )
 
     def _report_shape(self, recorded: Sequence[Any], asked: Sequence[Command]) -> None:
@@ -419,6 +454,13 @@ class _Check:
                 return f", which the history has later, as #{other.event_id}"
         return ""
 
+    def _is_recorded(self, command: Command) -> bool:
+        signature = self._signature(command)
+        return any(
+            event.event_id >= command.id and type(event) in _RECORDS and self._signature(event) == signature
+            for event in self.events
+        )
+
     def _report_missing(self, event: Any, others: Sequence[Any] = ()) -> None:
         more = f" and {plural(len(others), 'more step')}" if others else ""
         self._add(
@@ -440,7 +482,7 @@ class _Check:
         if execution.status is not None:
             return f"the code has ended, {execution.status.name}"
         waits = [str(op) for op in execution.operations()]
-        unread = ", ".join(repr(name) for name in execution.context._received)
+        unread = ", ".join(map(repr, execution.unread_events))
         unread = f", and does not read the event {unread} that has arrived" if unread else ""
         return f"the code waits for {' and for '.join(waits) or 'nothing'}{unread}"
 
@@ -452,7 +494,8 @@ class _Check:
             None,
             _describe(command),
             Location.of(command.site),
-            f"the code asks for {_describe(command)} (#{command.id}), which the history does not have.",
+            f"the code asks for {_describe(command)} (#{command.id}) here, which the history "
+            f"{'has only in a later turn' if self._is_recorded(command) else 'does not have'}.",
         )
 
     # -- the end
@@ -505,7 +548,7 @@ class _Check:
             self._result(ended, "output", show(was), show(now), None)
         if recorded is OrchestrationStatus.FAILED and ended.failure_details is not None:
             failed_then, failed_now = _failure(ended.failure_details), _failure(completion.failure)
-            if failed_then != failed_now:
+            if _ADDRESS.sub("", failed_then or "") != _ADDRESS.sub("", failed_now or ""):
                 self._result(ended, "failure", failed_then, failed_now, None)
 
     def _result(self, ended: Any, name: str, was: Any, now: Any, instead: str | None) -> None:
@@ -548,8 +591,8 @@ def _failure(details: task.FailureDetails | None) -> str | None:
     return f"{details.error_type}: {details.message}" if details is not None else None
 
 
-def _input(item: Any) -> str | None:
-    return getattr(item, "input", None)
+def _payload(item: Any) -> str | None:
+    return item.data if isinstance(item, SendEvent) else getattr(item, "input", None)
 
 
 def _describe(item: Any) -> str:
@@ -558,7 +601,7 @@ def _describe(item: Any) -> str:
     if kind is ScheduleActivity:
         return f"activity {item.name!r}"
     if kind is CreateTimer:
-        return f"a timer until {naive(item.fire_at):%Y-%m-%d %H:%M:%S}"
+        return f"a timer until {moment(naive(item.fire_at))}"
     if kind is CallSubOrchestrator:
         return f"sub-orchestration {item.name!r}"
     if kind is SendEvent:

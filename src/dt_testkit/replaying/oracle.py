@@ -98,9 +98,9 @@ def worker_outcome(
     completion = next((a.completeOrchestration for a in actions if a.HasField("completeOrchestration")), None)
     if completion is not None:
         failed = completion.orchestrationStatus == pb.ORCHESTRATION_STATUS_FAILED
-        if failed and recorded != OrchestrationStatus.FAILED.value:
-            details = completion.failureDetails
-            kind = details.errorType.rpartition(".")[2]
+        details = completion.failureDetails
+        kind = details.errorType.rpartition(".")[2]
+        if failed and (recorded != OrchestrationStatus.FAILED.value or kind == "NonDeterminismError"):
             # What the SDK says first is what happened; what follows is advice, and ours is better informed.
             happened = details.errorMessage.partition(". This ")[0].rstrip(".")
             return Outcome("fails", f"the worker fails the instance with {kind}: {happened}.")
@@ -108,16 +108,20 @@ def worker_outcome(
     if actions:
         return Outcome("accepts", "the worker notices nothing, and does what the code asks for next.")
     if recorded is not None or not _can_go_on(executor.context, replayed):
+        waited_for = " or ".join(map(repr, executor.context._pending_events)) if executor.context else ""
+        until = f", unless somebody raises the event {waited_for}" if waited_for else " for ever"
         return Outcome(
-            "hangs",
-            "the worker answers with no command and no error, so the instance stays Running for ever.",
+            "hangs", f"the worker answers with no command and no error, so the instance stays Running{until}."
         )
     return Outcome("accepts", "the worker notices nothing, and waits for the same things as before.")
 
 
 def _accepted(recorded: int | None, status: int) -> str:
-    if recorded is None or recorded == status:
+    if recorded is None:
         return "the worker notices nothing: the instance goes on as the code says now."
+    if recorded == status:
+        name = OrchestrationStatus(status).name
+        return f"the worker notices nothing: the instance ends {name}, with what the code gives now."
     was, now = OrchestrationStatus(recorded).name, OrchestrationStatus(status).name
     return f"the worker notices nothing: the instance ends {now} instead of {was}."
 

@@ -114,7 +114,9 @@ class ReplayReport:
         return self._outcome.explanation
 
     def __str__(self) -> str:
-        return self.explain() if self.ok else f"{self.explain()}\n{WAY_OUT}"
+        if self.ok or self.divergences[0].field == "orchestrator":
+            return self.explain()
+        return f"{self.explain()}\n{WAY_OUT}"
 
     def explain(self) -> str:
         """What was found and what a worker would do, without the general advice that ``str()`` ends with."""
