@@ -12,6 +12,7 @@ import inspect
 import os
 from collections import Counter
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
@@ -535,8 +536,12 @@ def test_what_no_history_records_is_no_divergence() -> None:
     assert replay(_record(before), after).ok
 
 
-def test_a_worker_notices_few_of_the_changes() -> None:
+def test_a_worker_notices_few_of_the_changes_and_the_docs_say_how_few() -> None:
     outcomes = Counter(case.worker for case in CHANGES.values())
-    assert len(CHANGES) >= 24
     assert outcomes["fails"] < len(CHANGES) / 2
-    assert outcomes["hangs"] >= 4
+    page = (Path(__file__).parents[2] / "docs" / "replay.md").read_text()
+    assert (
+        f"Of {len(CHANGES)} ways of changing an orchestrator under a recorded history, the SDK's worker (1.12) "
+        f"reports {outcomes['fails']}. It accepts {outcomes['accepts']} in silence, and leaves the instance "
+        f"Running for ever on {outcomes['hangs']}."
+    ) in page
