@@ -541,7 +541,7 @@ def test_a_worker_notices_few_of_the_changes_and_the_docs_say_how_few() -> None:
     assert outcomes["fails"] < len(CHANGES) / 2
     page = (Path(__file__).parents[2] / "docs" / "replay.md").read_text()
     assert (
-        f"Of {len(CHANGES)} ways of changing an orchestrator under a recorded history, the SDK's worker (1.12) "
-        f"reports {outcomes['fails']}. It accepts {outcomes['accepts']} in silence, and leaves the instance "
+        f"Of {len(CHANGES)} ways of changing an orchestrator under a recorded history, the SDK's worker "
+        f"(1.12) reports {outcomes['fails']}. It accepts {outcomes['accepts']} in silence, and leaves the instance "
         f"Running for ever on {outcomes['hangs']}."
     ) in page
