@@ -78,7 +78,8 @@ def hourly(ctx: task.OrchestrationContext, hours: int) -> Generator[Any, Any, No
 
 
 def thirty_days(ctx: task.OrchestrationContext, _: Any) -> Generator[Any, Any, None]:
-    yield task.when_all([ctx.create_timer(timedelta(days=1)) for _ in range(30)])
+    for _ in range(30):
+        yield ctx.create_timer(timedelta(days=1))
 
 
 def register(worker: Any) -> None:
@@ -201,11 +202,11 @@ def replays() -> list[Row]:
 
 
 def timers() -> list[Row]:
-    """Timers: a year of them by the hour, and thirty at once."""
+    """Timers, one after the other: a year of them by the hour, and thirty days."""
     year, thirty = best_in_turn(3, lambda: hub().run(hourly, input=8_760), lambda: hub().run(thirty_days))
     return [
         Row("a year of hourly timers (8,760)", ms(year), "real time: 1 year", "–", "< 1 s", year < 1),
-        Row("30 one-day timers", ms(thirty), "real time: 1 day", "–", "< 5 ms", thirty < 0.005),
+        Row("30 one-day timers", ms(thirty), "real time: 30 days", "–", "< 5 ms", thirty < 0.005),
     ]
 
 
@@ -228,7 +229,7 @@ def plugin() -> list[Row]:
     return [
         Row(
             "added to the start of pytest by the unused plugin",
-            ms(max(added, 0.0)),
+            ms(added),
             f"pytest without it: {ms(without)}",
             "–",
             "< 15 ms",

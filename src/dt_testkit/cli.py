@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from dt_testkit.hub import TaskHub
 
 _SUFFIXES = (".json", ".jsonl", ".json.gz", ".jsonl.gz")
+_MOST = 64 * 1024 * 1024
 _FOUND, _COULD_NOT_RUN, _INTERRUPTED, _BROKEN_PIPE = 1, 2, 130, 141
 
 
@@ -184,18 +185,21 @@ def _try(candidate: _Candidate, use: Callable[[str, History], _Result]) -> _Resu
 
     path = candidate.path
     try:
-        return use(path, History.load(path))
+        history = History.load(path)
     except HistoryFormatError as error:
-        if candidate.is_history or _has_shape_of_history(path):
+        if candidate.is_history or not _is_other_json(path):
             return _Result(path, error=str(error))
         return _Result(path, skipped=str(error))
+    try:
+        return use(path, history)
     except DurableTestError as error:
         return _Result(path, error=f"{path}: {error}")
     except (Exception, SystemExit) as error:  # raised by the application
         return _Result(path, error=f"{path}: replaying it raised {type(error).__name__}: {error}")
 
 
-def _has_shape_of_history(path: str) -> bool:
+def _is_other_json(path: str) -> bool:
+    """Whether a file that was found is whole and about something else; a damaged one may be a history."""
     import gzip
     import zlib
 
@@ -203,10 +207,15 @@ def _has_shape_of_history(path: str) -> bool:
         with open(path, "rb") as stream:
             unzip = stream.read(2) == b"\x1f\x8b"
         with gzip.open(path) if unzip else open(path, "rb") as stream:
-            head = stream.read(65536)
-    except (OSError, EOFError, zlib.error):
-        return True  # for all that one can tell
-    return b'"instance_id"' in head and (b'"events"' in head or b'"metadata"' in head)
+            text = stream.read(_MOST).decode()
+        try:
+            document = json.loads(text)
+        except ValueError:
+            documents = [json.loads(line) for line in text.splitlines() if line]
+            document = documents[0]
+    except (OSError, EOFError, zlib.error, ValueError, IndexError, RecursionError):
+        return False
+    return not (isinstance(document, dict) and "instance_id" in document)
 
 
 # -- replaying
@@ -303,6 +312,8 @@ def _print(text: str) -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(_BROKEN_PIPE) from None
+    except OSError as error:  # a full disk, for one
+        raise _CannotRun(f"The output could not be written: {error.strerror}.") from None
 
 
 def _console() -> Console:

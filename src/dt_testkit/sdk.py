@@ -12,7 +12,7 @@ import sys
 import traceback
 from importlib.metadata import PackageNotFoundError, version
 
-from dt_testkit.errors import UnsupportedSdkError
+from dt_testkit.errors import DurableTestError, UnsupportedSdkError
 
 SUPPORTED = "1.12"
 
@@ -73,7 +73,13 @@ def failure_of(error: Exception) -> task.FailureDetails:
     Its stack trace holds the user's frames alone, with paths from the working directory on: a recorded
     history is to be the same in another checkout, and after an edit of the harness.
     """
-    details = new_failure_details(error)
+    try:
+        details = new_failure_details(error)
+    except Exception as problem:
+        raise DurableTestError(
+            f"A failure with {type(error).__name__} cannot be put into words ({type(problem).__name__} from "
+            "its str()): a worker gives that work up, and its instance never goes on."
+        ) from error
     level, cause = details, error
     while True:
         level.stackTrace.value = _stack_trace(cause)

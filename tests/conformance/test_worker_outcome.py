@@ -542,6 +542,6 @@ def test_a_worker_notices_few_of_the_changes_and_the_docs_say_how_few() -> None:
     page = (Path(__file__).parents[2] / "docs" / "replay.md").read_text()
     assert (
         f"Of {len(CHANGES)} ways of changing an orchestrator under a recorded history, the SDK's worker "
-        f"(1.12) reports {outcomes['fails']}. It accepts {outcomes['accepts']} in silence, and leaves the instance "
-        f"Running for ever on {outcomes['hangs']}."
+        f"(1.12) reports {outcomes['fails']}. It accepts {outcomes['accepts']} in silence, and leaves the "
+        f"instance Running for ever on {outcomes['hangs']}."
     ) in page

@@ -146,10 +146,37 @@ class TestReplay:
     @pytest.mark.parametrize(
         ("name", "content"),
         [
-            ("package.json", b'{"name": "shop", "events": "3.0"}'),
             ("empty.json", b""),
-            ("lines.jsonl", b'{"a": 1}\n{"a": 2}\n'),
             ("binary.json", b"\x00\xff\x00"),
+            ("cut.json", b'{"events": [{"event_'),
+            ("zipped.json.gz", gzip.compress(b"[1, 2]")[:-9]),
+            ("utf16.jsonl", '{"a": 1}'.encode("utf-16")),
+        ],
+    )
+    def test_in_a_directory_what_is_damaged_may_be_a_history_and_is_an_error(self, project, name, content):
+        project.record("data/order.json")
+        (project.path / "data" / name).write_bytes(content)
+        result = project.replay("data")
+        assert result.exit_code == 2
+        assert name in result.stderr
+
+    def test_a_history_that_cannot_be_replayed_is_named(self, project):
+        History("x", []).save(project.path / "data" / "nothing.json")
+        result = project.replay("data")
+        assert result.exit_code == 2
+        assert "nothing.json: The history of 'x' has no ExecutionStarted event" in result.stderr
+
+    def test_a_pipe_is_refused_and_not_waited_for(self, project):
+        os.mkfifo(project.path / "pipe.json")
+        result = project.replay("pipe.json")
+        assert result.exit_code == 2
+        assert "no regular file" in result.stderr
+
+    @pytest.mark.parametrize(
+        ("name", "content"),
+        [
+            ("package.json", b'{"name": "shop", "events": "3.0"}'),
+            ("lines.jsonl", b'{"a": 1}\n{"a": 2}\n'),
             ("zipped.json.gz", gzip.compress(b"[1, 2]")),
         ],
     )

@@ -13,6 +13,7 @@ from durabletask.client import OrchestrationStatus
 from durabletask.task import when_any
 
 from dt_testkit import History, InstanceNotFound, TaskHub
+from dt_testkit.sdk import pb
 
 
 @dataclass
@@ -113,6 +114,26 @@ def test_an_id_in_use_is_refused_with_the_status_of_the_service(hub):
     with pytest.raises(grpc.RpcError) as error:
         hub.client.schedule_new_orchestration(approval, instance_id="twice")
     assert error.value.code() is grpc.StatusCode.ALREADY_EXISTS
+
+
+def test_an_id_is_used_again_where_the_policy_allows_it(hub):
+    def policy(*statuses):
+        return pb.OrchestrationIdReusePolicy(replaceableStatus=[status.value for status in statuses])
+
+    client = hub.client
+    client.schedule_new_orchestration(approval, instance_id="again")
+    with pytest.raises(grpc.RpcError, match="ALREADY_EXISTS"):
+        client.schedule_new_orchestration(
+            approval, instance_id="again", reuse_id_policy=policy(OrchestrationStatus.COMPLETED)
+        )
+    client.wait_for_orchestration_start("again")
+    client.schedule_new_orchestration(
+        approval, instance_id="again", reuse_id_policy=policy(OrchestrationStatus.RUNNING)
+    )
+    hub.advance(timedelta(minutes=59))
+    client.raise_orchestration_event("again", "approval", data=Decision("ana"))
+    state = client.wait_for_orchestration_completion("again")
+    assert (state.get_output(), len(hub.instances)) == ("approved by ana", 1)
 
 
 @pytest.mark.parametrize(

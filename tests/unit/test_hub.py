@@ -14,6 +14,7 @@ from durabletask.serialization import JsonDataConverter
 from durabletask.task import RetryPolicy, TaskFailedError, when_all, when_any
 
 from dt_testkit import (
+    DurableTestError,
     InstanceAlreadyExists,
     InstanceNotFound,
     NotSimulated,
@@ -785,3 +786,116 @@ def test_long_timers_are_chunked_as_on_a_worker_that_chunks():
     instance = hub.run(nap, input=24 * 8)
     fired = [e.fire_at.day for e in instance.history if type(e).__name__ == "TimerFiredEvent"]
     assert (fired, instance.output) == ([4, 7, 9], "2026-01-09T00:00:00")
+
+
+# -- found by review
+
+
+def test_a_thread_that_an_activity_waits_for_may_use_the_hub(hub):
+    def approve(ctx, instance_id):
+        def work():
+            hub.client.raise_orchestration_event(instance_id, "approval", data={"approver": "thread"})
+            assert hub.client.get_orchestration_state(instance_id) is not None
+            done.set()
+
+        done = threading.Event()
+        thread = threading.Thread(target=work, daemon=True)
+        thread.start()
+        assert done.wait(10)
+        thread.join()
+
+    def robot(ctx, instance_id):
+        yield ctx.call_activity(approve, input=instance_id)
+
+    hub.add_orchestrator(robot)
+    hub.add_activity(approve)
+    order = hub.start(purchase_approval, input=CAR, instance_id="car-1")
+    assert hub.run(robot, input="car-1").failure is None
+    assert order.output == "approved by thread"
+
+
+class Mute(Exception):
+    def __str__(self):
+        raise RuntimeError("no words")
+
+
+def test_a_failure_that_cannot_be_put_into_words_is_said_to_leave_the_instance_stuck(hub):
+    def broken(ctx, _):
+        raise Mute
+
+    def broken_itself(ctx, _):
+        yield ctx.create_timer(timedelta(0))
+        raise Mute
+
+    def asks(ctx, _):
+        yield ctx.call_activity(broken)
+
+    for orchestrator in (asks, broken_itself):
+        hub.add_orchestrator(orchestrator)
+    hub.add_activity(broken)
+    for orchestrator in (asks, broken_itself):
+        instance = hub.start(orchestrator)
+        with pytest.raises(DurableTestError, match="Mute cannot be put into words"):
+            hub.settle()
+        with pytest.raises(OrchestrationBlocked, match="cut short by DurableTestError: A failure with Mute"):
+            instance.wait()
+    assert hub.run(nap, input=1).status is OrchestrationStatus.COMPLETED
+
+
+class Odd:
+    def to_json(self):
+        raise KeyError("odd")
+
+
+def deep():
+    value = []
+    for _ in range(100_000):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize("output", [Odd, deep])
+def test_an_output_on_which_a_worker_would_hang_is_said_to_do_so(hub, output):
+    def odd(ctx, _):
+        yield ctx.create_timer(timedelta(0))
+        return output()
+
+    hub.add_orchestrator(odd)
+    with pytest.raises(OrchestrationBlocked, match="it would leave it Running for ever"):
+        hub.run(odd)
+
+
+def test_a_timer_of_an_earlier_generation_does_not_move_the_clock(hub):
+    def restless(ctx, again):
+        if again:
+            ctx.create_timer(timedelta(days=30))
+            ctx.continue_as_new(False)
+            return
+        yield ctx.wait_for_external_event("never")
+
+    hub.add_orchestrator(restless)
+    with pytest.raises(OrchestrationBlocked):
+        hub.run(restless, input=True)
+    assert hub.now == datetime(2026, 1, 1)
+
+
+def test_an_orchestrator_cannot_start_instances_on_the_hub(hub):
+    def meddles(ctx, _):
+        hub.start(nap, input=1)
+        yield
+
+    hub.add_orchestrator(meddles)
+    with pytest.raises(DurableTestError, match="used from inside an orchestrator"):
+        hub.run(meddles)
+
+
+def test_waiting_past_the_end_of_the_calendar_is_refused(hub):
+    with pytest.raises(ValueError, match="calendar"):
+        hub.start(nap, input=1).wait(timedelta.max)
+
+
+def test_what_is_not_simulated_yet_says_so(hub):
+    instance = hub.run(nap, input=1)
+    for call in (instance.rewind, instance.restart):
+        with pytest.raises(NotSimulated):
+            call()

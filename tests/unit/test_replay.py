@@ -291,3 +291,61 @@ def test_a_wall_clock_timeout_that_a_worker_would_judge_otherwise_is_explained()
     assert report.ok
     assert report.worker_outcome == "fails"
     assert "measures by the wall clock" in str(report)
+
+
+def waits(ctx, _):
+    yield ctx.call_activity("a")
+    yield ctx.wait_for_external_event("go")
+
+
+def test_code_that_ends_where_an_instance_in_flight_waits_is_a_divergence():
+    def ends(ctx, _):
+        yield ctx.call_activity("a")
+        return "done"
+
+    hub = TaskHub()
+    hub.add_orchestrator(waits)
+    hub.stub("a")
+    instance = hub.start(waits, instance_id="i")
+    hub.settle()
+    for history in (instance.history, History.from_client(hub.client, "i")):
+        assert replay(history, waits).ok
+        [divergence] = replay(history, ends).divergences
+        assert (divergence.kind, divergence.actual) == ("missing", "COMPLETED")
+        assert "the history waits on" in divergence.message
+    unknown = replay(History("i", instance.history.events), ends)
+    assert unknown.ok
+    assert unknown.next_commands[0].kind == "complete"
+
+
+def test_what_a_worker_would_never_finish_is_called_a_hang_and_does_not_hang_the_replay():
+    hub = TaskHub()
+    hub.add_orchestrator(waits)
+    hub.stub("a")
+    instance = hub.start(waits)
+    hub.settle()
+    instance.suspend()
+    instance.suspend()
+    hub.settle()
+    instance.resume()
+    instance.raise_event("go")
+    hub.settle()
+    report = replay(instance.history, waits)
+    assert report.ok
+    assert report.worker_outcome == "hangs"
+    assert "never ends that loop" in report.worker_explanation
+
+
+def test_an_instance_that_was_suspended_once_and_resumed_is_accepted():
+    hub = TaskHub()
+    hub.add_orchestrator(waits)
+    hub.stub("a")
+    instance = hub.start(waits)
+    hub.settle()
+    instance.suspend()
+    hub.settle()
+    instance.resume()
+    instance.raise_event("go")
+    hub.settle()
+    assert instance.is_terminal
+    assert replay(instance.history, waits).worker_outcome == "accepts"

@@ -358,9 +358,10 @@ class FakeOrchestrationContext(task.OrchestrationContext):
     def _fail(self, error: Exception, site: CallSite | None) -> None:
         if self._status is not None:
             return
+        failure = failure_of(error)
         self._status = OrchestrationStatus.FAILED
         self._last_id = id = self._last_id + 1
-        self._commands[id] = Complete(id, self._status, failure=failure_of(error), site=site)
+        self._commands[id] = Complete(id, self._status, failure=failure, site=site)
 
     def _take_commands(self, site: Callable[[], CallSite | None]) -> list[Command]:
         """The commands of the turn, in order; a generation that continues as new ends with that."""

@@ -48,7 +48,7 @@ from durabletask import task
 from durabletask.client import OrchestrationStatus
 from durabletask.worker import OrchestratorNotRegisteredError
 
-from dt_testkit.errors import DurableTestError, NotSimulated
+from dt_testkit.errors import DurableTestError, NotSimulated, OrchestrationBlocked
 from dt_testkit.execution.commands import (
     CallSite,
     CallSubOrchestrator,
@@ -137,8 +137,14 @@ class Execution:
     def _end(self, result: Any) -> None:
         try:
             self.context._complete(result, OrchestrationStatus.COMPLETED, self._site())
-        except Exception as error:  # the converter failed in its own way
-            self._end_with(error)
+        except DurableTestError:
+            raise
+        except Exception as error:
+            raise OrchestrationBlocked(
+                f"Instance '{self.context._instance_id}' returned an output whose serialization raises "
+                f"{type(error).__name__} ({str(error)[:200]}), at {self.location}. A worker fails the instance "
+                "on TypeError and ValueError alone; on this it would leave it Running for ever."
+            ) from error
 
     def _end_with(self, error: Exception) -> None:
         self.error = error

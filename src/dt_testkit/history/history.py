@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import io
 import os
+import stat
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -126,6 +127,8 @@ class History:
         """
         source = os.fspath(path)
         try:
+            if not stat.S_ISREG(os.stat(source).st_mode) and not os.path.isdir(source):
+                raise HistoryFormatError(f"{source} is no regular file: write the history to one first.")
             with open(source, "rb") as stream:
                 instance_id, events, metadata = files.read(stream, source, max_bytes)
         except HistoryFormatError:
@@ -196,7 +199,7 @@ class History:
                 "History.from_client wants a synchronous client: with an async one, write "
                 "History(instance_id, await client.get_orchestration_history(instance_id))."
             )
-        return cls(instance_id, events)
+        return cls(instance_id, events, metadata=_metadata(client, instance_id))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the history to a file: whole, or not at all.
@@ -261,3 +264,14 @@ class History:
         from dt_testkit.history.timeline import render
 
         return render(self)
+
+
+def _metadata(client: Any, instance_id: str) -> dict[str, Any] | None:
+    """What the SDK's export notes beside the events: the state of the instance, its status above all."""
+    get_state = getattr(client, "get_orchestration_state", None)
+    state = get_state(instance_id) if get_state is not None else None
+    if state is None:
+        return None
+    from durabletask.extensions.history_export.serialization import orchestration_state_to_dict
+
+    return orchestration_state_to_dict(state)

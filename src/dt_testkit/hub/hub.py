@@ -163,6 +163,7 @@ class TaskHub:
         self._agenda: list[_Due] = []
         self._serial = count(1)
         self._lock = threading.RLock()
+        self._depth = 0  # how often the driving thread holds the lock
         self._turn_of: Instance | None = None
         self._turns_left: int | None = None
         if not isinstance(start_time, datetime):
@@ -423,10 +424,7 @@ class TaskHub:
         if by < timedelta(0):
             raise InvalidTime(f"Time does not go backwards: advance() was given {by}.")
         with self._driving(max_turns):
-            try:
-                target = self._now + by
-            except OverflowError:
-                raise InvalidTime(f"{self._now} + {by} is past the end of the calendar.") from None
+            target = self._later(by)
             self._settle()
             while self._next_due(target):
                 self._settle()
@@ -457,17 +455,34 @@ class TaskHub:
     @contextmanager
     def _driving(self, max_turns: int = MAX_TURNS) -> Iterator[None]:
         with self._lock:
-            if self._turn_of is not None:
-                raise DurableTestError(
-                    f"The hub cannot be driven from inside an orchestrator (instance "
-                    f"'{self._turn_of.instance_id}'): orchestrators only ask, through their context."
-                )
+            self._refuse_in_a_turn()
+            self._depth += 1
             outer = self._turns_left
             self._turns_left = max_turns if outer is None else min(outer, max_turns)
             try:
                 yield
             finally:
                 self._turns_left = outer
+                self._depth -= 1
+
+    def _refuse_in_a_turn(self) -> None:
+        if self._turn_of is not None:
+            raise DurableTestError(
+                f"The hub is used from inside an orchestrator (instance '{self._turn_of.instance_id}'): "
+                "orchestrators only ask, through their context."
+            )
+
+    def _outside_the_lock(self, function: Callable[[Any, Any], Any], context: Any, given: Any) -> Any:
+        """Run the user's code; a thread that it starts, and waits for, may use the hub meanwhile."""
+        depth, self._depth = self._depth, 0
+        for _ in range(depth):
+            self._lock.release()
+        try:
+            return function(context, given)
+        finally:
+            for _ in range(depth):
+                self._lock.acquire()
+            self._depth = depth
 
     def _settle(self) -> None:
         queue = self._queue
@@ -497,12 +512,21 @@ class TaskHub:
     def _next_due(self, until: datetime | None) -> bool:
         """Move the clock to the next due moment, if there is one by then."""
         agenda = self._agenda
-        while agenda and agenda[0].instance.status in TERMINAL:
+        while agenda and (
+            agenda[0].instance.status in TERMINAL
+            or agenda[0].generation != len(agenda[0].instance._generations)
+        ):
             heapq.heappop(agenda)
         if not agenda or (until is not None and agenda[0].moment > until):
             return False
         self._set_clock(agenda[0].moment)
         return True
+
+    def _later(self, by: timedelta) -> datetime:
+        try:
+            return self._now + by
+        except OverflowError:
+            raise InvalidTime(f"{self._now} + {by} is past the end of the calendar.") from None
 
     def _set_clock(self, moment: datetime) -> None:
         if moment > self._now:
@@ -521,7 +545,7 @@ class TaskHub:
         if timeout is not None and not isinstance(timeout, timedelta):
             raise TypeError(f"The timeout is a timedelta, such as timedelta(hours=1), not {timeout!r}.")
         with self._driving(max_turns):
-            until = self._now + timeout if timeout is not None else None
+            until = self._later(timeout) if timeout is not None else None
             if self._run_until(lambda: instance.status in TERMINAL, until):
                 return
             if until is None:
@@ -537,6 +561,9 @@ class TaskHub:
         title = f"{indent}Instance '{instance.instance_id}' ({instance.name})"
         if instance.status is OrchestrationStatus.SUSPENDED:
             return [f"{title} is suspended: resume() it."]
+        if instance._broken is not None:
+            why = f"{type(instance._broken).__name__}: {instance._broken}"
+            return [f"{title} does not go on, for its work was cut short by {why}"]
         operations = instance.waiting_for
         if not operations:
             awaited = instance._execution.awaited if instance._execution is not None else None
@@ -587,6 +614,9 @@ class TaskHub:
             for event in inbox:
                 execution.process(event)
             commands = execution.take_commands()
+        except BaseException as error:
+            instance._broken = error
+            raise
         finally:
             self._turn_of = None
         if execution.suspended:
@@ -719,14 +749,21 @@ class TaskHub:
         start_at: datetime | None = None,
         parent: Parent | None = None,
         attempt: int = 1,
+        replaceable: frozenset[int] = frozenset(),
     ) -> Instance:
+        self._refuse_in_a_turn()
         existing = self._instances.get(instance_id)
-        # A sub-orchestration takes the place of one that has ended: a retry uses the same id.
-        if existing is not None and not (parent is not None and existing.status in TERMINAL):
-            raise InstanceAlreadyExists(
-                f"Orchestration instance '{instance_id}' already exists ({existing.name}, "
-                f"{existing.status.name}): choose another instance_id."
-            )
+        if existing is not None:
+            # A sub-orchestration takes the place of one that has ended: a retry uses the same id.
+            if parent is not None:
+                replaceable = frozenset(status.value for status in TERMINAL)
+            if existing.status.value not in replaceable:
+                raise InstanceAlreadyExists(
+                    f"Orchestration instance '{instance_id}' already exists ({existing.name}, "
+                    f"{existing.status.name}): choose another instance_id."
+                )
+            if existing.status not in TERMINAL:
+                existing.status = OrchestrationStatus.TERMINATED  # what is still to come for it is dropped
         instance = Instance(self, instance_id, name, self._now, next(self._serial))
         instance.version = version
         instance.tags = dict(tags or {})
@@ -798,21 +835,25 @@ class TaskHub:
                     command.id,
                     self._now,
                 )
-                result = payloads.serialize(stub._call(call, context))
+                result = payloads.serialize(self._outside_the_lock(stub._call, call, context))
             else:
                 function = self._registry.activities.get(name)
                 if function is None:
                     raise ActivityNotRegisteredError(f"Activity function named '{name}' was not registered!")
                 data = command.input
                 given = payloads.deserialize(data, payloads.input_type(function)) if data else None
-                result = payloads.serialize(function(context, given))
+                result = payloads.serialize(self._outside_the_lock(function, context, given))
             event = h.TaskCompletedEvent(-1, self._stamp, command.id, result)
-        except DurableTestError:
-            raise
         except Exception as error:
-            if isinstance(error, AssertionError) and name in self._stubs:
-                raise  # the test's own, in a side_effect; not a failure of the activity it stands for
-            event = h.TaskFailedEvent(-1, self._stamp, command.id, failure_of(error))
+            try:
+                if isinstance(error, DurableTestError):
+                    raise
+                if isinstance(error, AssertionError) and name in self._stubs:
+                    raise  # the test's own, in a side_effect; not a failure of the activity it stands for
+                event = h.TaskFailedEvent(-1, self._stamp, command.id, failure_of(error))
+            except Exception as problem:
+                instance._broken = problem
+                raise
         if duration:
             self._schedule(self._now + duration, instance, event, generation)
         else:
@@ -850,6 +891,7 @@ class TaskHub:
 
     def _raise_event(self, instance: Instance, name: str, data: str | None) -> None:
         with self._lock:
+            self._refuse_in_a_turn()
             if instance.status in TERMINAL:
                 return
             instance._inbox.append(h.EventRaisedEvent(-1, self._stamp, name, data))

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from durabletask.client import OrchestrationStatus
 
+from dt_testkit.errors import NotSimulated
 from dt_testkit.history import History
 
 if TYPE_CHECKING:
@@ -73,6 +74,7 @@ class Instance:
         self._inbox: list[HistoryEvent] = []
         self._queued = False
         self._attempt = 1
+        self._broken: BaseException | None = None
         self._held_until: datetime | None = None
 
     def __repr__(self) -> str:
@@ -108,12 +110,13 @@ class Instance:
     @property
     def history(self) -> History:
         """The history of the current generation, the last one if the instance has ended."""
-        return History(self.instance_id, self._generations[-1])
+        in_flight = None if self.is_terminal else {"runtime_status": self.status.name}
+        return History(self.instance_id, self._generations[-1], metadata=in_flight)
 
     @property
     def histories(self) -> list[History]:
         """The histories of all generations, one for each life between two ``continue_as_new``."""
-        return [History(self.instance_id, events) for events in self._generations]
+        return [*(History(self.instance_id, events) for events in self._generations[:-1]), self.history]
 
     @property
     def waiting_for(self) -> list[Operation]:
@@ -144,6 +147,16 @@ class Instance:
     def terminate(self, output: Any = None, *, recursive: bool = True) -> None:
         """End it, and what it started, as TERMINATED."""
         self._hub._terminate(self, self._hub._payloads.serialize(output), recursive)
+
+    def rewind(self) -> None:
+        """Not simulated yet: it comes with the rest of the client's calls."""
+        raise NotSimulated(
+            "rewind() is not simulated by this release: use the SDK's in-memory backend for it."
+        )
+
+    def restart(self) -> Instance:
+        """Not simulated yet: it comes with the rest of the client's calls."""
+        raise NotSimulated("restart() is not simulated by this release: start() a new instance instead.")
 
     def wait(self, timeout: timedelta | None = None) -> Instance:
         """Drive the hub until it has ended.

@@ -65,6 +65,7 @@ class HubService:
                     start_at=request.scheduledStartTimestamp.ToDatetime()
                     if request.HasField("scheduledStartTimestamp")
                     else None,
+                    replaceable=frozenset(request.orchestrationIdReusePolicy.replaceableStatus),
                 )
             except InstanceAlreadyExists as error:
                 raise Refused(grpc.StatusCode.ALREADY_EXISTS, str(error)) from None

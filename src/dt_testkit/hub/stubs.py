@@ -117,14 +117,12 @@ class Stub:
                     f"({len(self.calls) - 1}): add one for the call by instance '{call.instance_id}' with "
                     f"input {call.input!r}."
                 ) from None
-        elif _is_exception(self._effect):
-            result = self._effect
-        elif self._effect is not None:
-            result = self._effect(context, call.input)
+        elif self._effect is not None and not _is_exception(self._effect):
+            return self._effect(context, call.input)
         elif self._wraps is not None:
-            result = self._wraps(context, call.input)
+            return self._wraps(context, call.input)
         else:
-            result = self._return_value
+            result = self._effect if self._effect is not None else self._return_value
         if isinstance(result, BaseException):
             # As if raised for the first time: a trace grows each time that its exception is raised.
             raise result.with_traceback(None)

@@ -124,7 +124,10 @@ def replay(
         maximum_timer_interval = getattr(orchestrators, "maximum_timer_interval", None)
     payloads = Payloads(data_converter)
     functions = _by_name(orchestrators, history.orchestrator_name)
-    return check(history.instance_id, history.events, functions, payloads, maximum_timer_interval)
+    in_flight = (history.metadata or {}).get("runtime_status") in ("PENDING", "RUNNING", "SUSPENDED")
+    return check(
+        history.instance_id, history.events, functions, payloads, maximum_timer_interval, in_flight=in_flight
+    )
 
 
 def assert_replays(
@@ -170,10 +173,16 @@ def check(
     orchestrators: Mapping[str, Any],
     payloads: Payloads,
     maximum_timer_interval: timedelta | None = None,
+    *,
+    in_flight: bool = False,
 ) -> ReplayReport:
-    """:func:`replay` without its conveniences, for callers that replay all the time."""
+    """:func:`replay` without its conveniences, for callers that replay all the time.
+
+    ``in_flight`` says that the instance is known not to have ended in its last turn; without it, a history
+    that stops there may as well have lost its last event.
+    """
     one = _Check(instance_id, events, orchestrators, payloads, maximum_timer_interval)
-    one.run()
+    one.run(in_flight)
     return ReplayReport(
         instance_id,
         one.orchestrator_name,
@@ -214,7 +223,7 @@ class _Check:
         # Of the open turn: recorded events that do not match the command of their id, if there is one.
         self._unmatched: list[tuple[Any, Command | None]] = []
 
-    def run(self) -> None:
+    def run(self, in_flight: bool) -> None:
         events, execution, unmatched = self.events, self.execution, self._unmatched
         commands, context, process = execution.commands, execution.context, execution.process
         ended: h.ExecutionCompletedEvent | None = None
@@ -263,6 +272,9 @@ class _Check:
                         return
         self.compared = len(events)
         if unmatched and not self._close_turn(closed=False):
+            return
+        if in_flight and ended is None and context._status is not None and _is_closed(events):
+            self._ended_early(len(events))
             return
         asked = execution.take_commands()
         if ended is None:
@@ -512,10 +524,10 @@ class _Check:
         elif end is not None:
             goes_on = f"ends later, {_status(end).name}"
         else:
-            goes_on = "goes on"
+            goes_on = "goes on" if rest else "waits on"
         self._add(
             "missing",
-            (step or rest[0]).event_id,
+            step.event_id if step is not None else -1,
             None,
             _describe(step) if step is not None else None,
             status.name,
@@ -576,6 +588,10 @@ def _is_same_step(event: Any, command: Command | None) -> bool:
         and type(command) is _RECORDS[type(event)]
         and command.name == getattr(event, "name", None)
     )
+
+
+def _is_closed(events: Sequence[h.HistoryEvent]) -> bool:
+    return bool(events) and isinstance(events[-1], h.OrchestratorCompletedEvent)
 
 
 def _status(ended: h.ExecutionCompletedEvent) -> OrchestrationStatus:

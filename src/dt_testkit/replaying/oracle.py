@@ -39,13 +39,24 @@ class Outcome(NamedTuple):
     explanation: str
 
 
+class _Endless(BaseException):  # not an Exception: the SDK catches those
+    pass
+
+
 class _Watched(OrchestrationExecutor):
     """The SDK's executor, with its context kept for a look at what it waits for."""
 
     context: Any = None
+    _resuming = False
 
     def process_event(self, ctx: Any, event: pb.HistoryEvent) -> None:
         self.context = ctx
+        if not self._suspended_events:
+            self._resuming = False
+        elif not self._is_suspended:
+            self._resuming = True
+        elif self._resuming:
+            raise _Endless  # suspended again while it resumes: the SDK appends to the list that it iterates
         super().process_event(ctx, event)
 
 
@@ -91,6 +102,8 @@ def worker_outcome(
     try:
         with suppress_span_emission():
             actions = executor.execute(instance_id, messages[:last_turn], messages[last_turn:]).actions
+    except _Endless:
+        return Outcome("hangs", "suspended again while it resumes, the worker never ends that loop.")
     except Exception as error:  # the worker answers with this as the failure of the instance
         return Outcome("fails", f"the worker fails the instance: {type(error).__name__}: {error}")
 
@@ -130,9 +143,17 @@ def _can_go_on(context: Any, events: Sequence[h.HistoryEvent]) -> bool:
     """Whether anything that is still to come could move the orchestrator."""
     if context is None or context._is_complete:
         return False
-    if context._pending_events or any(isinstance(e, h.ExecutionSuspendedEvent) for e in events):
+    if context._pending_events or _is_suspended(events):
         return True
     return not outstanding(events).isdisjoint(context._pending_tasks)
+
+
+def _is_suspended(events: Sequence[h.HistoryEvent]) -> bool:
+    last = next(
+        (e for e in reversed(events) if isinstance(e, (h.ExecutionSuspendedEvent, h.ExecutionResumedEvent))),
+        None,
+    )
+    return isinstance(last, h.ExecutionSuspendedEvent)
 
 
 def outstanding(events: Sequence[h.HistoryEvent]) -> set[int]:
