@@ -149,7 +149,7 @@ class TestReplay:
             ("empty.json", b""),
             ("binary.json", b"\x00\xff\x00"),
             ("cut.json", b'{"events": [{"event_'),
-            ("zipped.json.gz", gzip.compress(b"[1, 2]")[:-9]),
+            ("zipped.json.gz", gzip.compress(b"[1, 2]", mtime=0)[:-9]),
             ("utf16.jsonl", '{"a": 1}'.encode("utf-16")),
         ],
     )
@@ -177,7 +177,7 @@ class TestReplay:
         [
             ("package.json", b'{"name": "shop", "events": "3.0"}'),
             ("lines.jsonl", b'{"a": 1}\n{"a": 2}\n'),
-            ("zipped.json.gz", gzip.compress(b"[1, 2]")),
+            ("zipped.json.gz", gzip.compress(b"[1, 2]", mtime=0)),
         ],
     )
     def test_in_a_directory_what_is_no_history_is_skipped_with_a_note(self, project, name, content):

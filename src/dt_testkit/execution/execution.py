@@ -142,8 +142,8 @@ class Execution:
         except Exception as error:
             raise OrchestrationBlocked(
                 f"Instance '{self.context._instance_id}' returned an output whose serialization raises "
-                f"{type(error).__name__} ({str(error)[:200]}), at {self.location}. A worker fails the instance "
-                "on TypeError and ValueError alone; on this it would leave it Running for ever."
+                f"{type(error).__name__} ({str(error)[:200]}), at {self.location}. A worker fails the "
+                "instance on TypeError and ValueError alone; on this it would leave it Running for ever."
             ) from error
 
     def _end_with(self, error: Exception) -> None:
