@@ -134,19 +134,23 @@ class Instance:
         """
         if not isinstance(name, str):
             raise TypeError(f"The name of an event is a string, not {name!r}.")
-        self._hub._raise_event(self, name, self._hub._payloads.serialize(data))
+        with self._hub._lock:
+            self._hub._raise_event(self, name, self._hub._payloads.serialize(data))
 
     def suspend(self, reason: str | None = None) -> None:
         """Suspend it: events are kept, and handled when it is resumed."""
-        self._hub._suspend(self, reason)
+        with self._hub._lock:
+            self._hub._suspend(self, reason)
 
     def resume(self, reason: str | None = None) -> None:
         """Resume it. One that is not suspended *fails* by this: that is what the SDK's worker does."""
-        self._hub._resume(self, reason)
+        with self._hub._lock:
+            self._hub._resume(self, reason)
 
     def terminate(self, output: Any = None, *, recursive: bool = True) -> None:
         """End it, and what it started, as TERMINATED."""
-        self._hub._terminate(self, self._hub._payloads.serialize(output), recursive)
+        with self._hub._lock:
+            self._hub._terminate(self, self._hub._payloads.serialize(output), recursive)
 
     def rewind(self) -> None:
         """Not simulated yet: it comes with the rest of the client's calls."""
