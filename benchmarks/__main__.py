@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import sys
 from importlib.metadata import version
@@ -20,7 +21,7 @@ def main() -> int:
         rows += measure()
     table = [
         f"Python {platform.python_version()}, durabletask {version('durabletask')}, "
-        f"{platform.machine()}, 2 cores.",
+        f"{platform.machine()}, {os.cpu_count()} cores.",
         "",
         "| what | dt_testkit | compared with | ratio | wanted | |",
         "| --- | --- | --- | --- | --- | --- |",
