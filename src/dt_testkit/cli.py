@@ -160,7 +160,7 @@ def _find(paths: Sequence[str]) -> list[_Candidate]:
             subdirectories[:] = sorted(name for name in subdirectories if not name.startswith("."))
             for name in sorted(names):
                 file = os.path.join(directory, name)
-                if name.endswith(_SUFFIXES) and (os.path.isfile(file) or os.path.islink(file)):
+                if name.endswith(_SUFFIXES) and (os.path.isfile(file) or not os.path.exists(file)):
                     found.setdefault(os.path.abspath(file), _Candidate(_shown(file), _is_named_history(name)))
     return list(found.values())
 
@@ -207,15 +207,17 @@ def _is_other_json(path: str) -> bool:
         with open(path, "rb") as stream:
             unzip = stream.read(2) == b"\x1f\x8b"
         with gzip.open(path) if unzip else open(path, "rb") as stream:
-            text = stream.read(_MOST).decode()
+            text = stream.read(_MOST).decode("utf-8-sig")
         try:
             document = json.loads(text)
         except ValueError:
-            documents = [json.loads(line) for line in text.splitlines() if line]
-            document = documents[0]
-    except (OSError, EOFError, zlib.error, ValueError, IndexError, RecursionError):
+            document = [json.loads(line) for line in text.splitlines() if line]
+    except (OSError, EOFError, zlib.error, ValueError, RecursionError):
         return False
-    return not (isinstance(document, dict) and "instance_id" in document)
+    documents = document if isinstance(document, list) else [document]
+    return bool(documents) and not any(
+        isinstance(each, dict) and each.keys() & {"instance_id", "event_type"} for each in documents
+    )
 
 
 # -- replaying
@@ -228,7 +230,12 @@ def _application(spec: str, maximum_timer_interval: float | None) -> TaskHub:
     from dt_testkit.application import register_application
     from dt_testkit.hub import TaskHub
 
-    interval = timedelta(days=maximum_timer_interval) if maximum_timer_interval is not None else None
+    try:
+        interval = timedelta(days=maximum_timer_interval) if maximum_timer_interval is not None else None
+    except (ValueError, OverflowError):
+        raise _CannotRun(
+            f"--maximum-timer-interval is a number of days, such as 3, not {maximum_timer_interval}."
+        ) from None
     hub = TaskHub(maximum_timer_interval=interval)
     register_application(spec, hub)
     return hub

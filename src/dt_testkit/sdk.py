@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
+import sysconfig
 import traceback
 from importlib.metadata import PackageNotFoundError, version
 
@@ -93,10 +94,15 @@ def failure_of(error: Exception) -> task.FailureDetails:
 
 
 _OURS = tuple(os.path.dirname(str(module.__file__)) + os.sep for module in (sys.modules[__name__], task))
+_PYTHONS = (*{sysconfig.get_path(name) + os.sep for name in ("stdlib", "platstdlib")}, "<frozen ")
+
+
+def _is_users(file: str) -> bool:
+    return not file.startswith(_OURS) and (not file.startswith(_PYTHONS) or "-packages" in file)
 
 
 def _stack_trace(error: BaseException) -> str:
-    frames = (f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(_OURS))
+    frames = (f for f in traceback.extract_tb(error.__traceback__) if _is_users(f.filename))
     return "".join(
         f'  File "{relative_path(f.filename)}", line {f.lineno}, in {f.name}\n    {f.line}\n' for f in frames
     )

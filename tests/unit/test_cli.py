@@ -151,6 +151,8 @@ class TestReplay:
             ("cut.json", b'{"events": [{"event_'),
             ("zipped.json.gz", gzip.compress(b"[1, 2]", mtime=0)[:-9]),
             ("utf16.jsonl", '{"a": 1}'.encode("utf-16")),
+            ("headless.jsonl", b'{"event_type": "OrchestratorStartedEvent", "event_id": -1}\n'),
+            ("events.json", b'[{"event_type": "OrchestratorStartedEvent"}]'),
         ],
     )
     def test_in_a_directory_what_is_damaged_may_be_a_history_and_is_an_error(self, project, name, content):
@@ -160,6 +162,13 @@ class TestReplay:
         assert result.exit_code == 2
         assert name in result.stderr
 
+    @pytest.mark.parametrize("days", ["nan", "inf", "1e300", "-1", "three"])
+    def test_an_interval_that_is_no_number_of_days_is_refused(self, project, days):
+        project.record("data/order.json")
+        result = project.replay("data", "--maximum-timer-interval", days)
+        assert result.exit_code == 2
+        assert "maximum-timer-interval" in result.stderr
+
     def test_a_history_that_cannot_be_replayed_is_named(self, project):
         History("x", []).save(project.path / "data" / "nothing.json")
         result = project.replay("data")
@@ -168,6 +177,9 @@ class TestReplay:
 
     def test_a_pipe_is_refused_and_not_waited_for(self, project):
         os.mkfifo(project.path / "pipe.json")
+        project.record("data/order.json")
+        (project.path / "data" / "link.json").symlink_to("../pipe.json")
+        assert project.replay("data").exit_code == 0
         result = project.replay("pipe.json")
         assert result.exit_code == 2
         assert "no regular file" in result.stderr
@@ -177,6 +189,7 @@ class TestReplay:
         [
             ("package.json", b'{"name": "shop", "events": "3.0"}'),
             ("lines.jsonl", b'{"a": 1}\n{"a": 2}\n'),
+            ("bom.json", b'\xef\xbb\xbf{"a": 1}'),
             ("zipped.json.gz", gzip.compress(b"[1, 2]", mtime=0)),
         ],
     )

@@ -899,3 +899,109 @@ def test_what_is_not_simulated_yet_says_so(hub):
     for call in (instance.rewind, instance.restart):
         with pytest.raises(NotSimulated):
             call()
+
+
+def drive_in(hub, target):
+    thread = threading.Thread(target=target, daemon=True)
+    thread.start()
+    return thread
+
+
+def test_time_stands_still_while_another_thread_runs_an_activity(hub):
+    running, go_on = threading.Event(), threading.Event()
+
+    def slow(ctx, _):
+        running.set()
+        assert go_on.wait(10)
+        return "slow"
+
+    def race(ctx, _):
+        activity, timer = ctx.call_activity(slow), ctx.create_timer(timedelta(days=1))
+        return "timer" if (yield when_any([activity, timer])) is timer else "activity"
+
+    hub.add_orchestrator(race)
+    hub.add_activity(slow)
+    instance = hub.start(race)
+    thread = drive_in(hub, hub.settle)
+    assert running.wait(10)
+    waiting = drive_in(hub, instance.wait)
+    go_on.set()
+    for each in (thread, waiting):
+        each.join(10)
+    assert (instance.output, hub.now) == ("activity", datetime(2026, 1, 1))
+
+
+def test_the_limit_of_turns_of_one_thread_is_not_that_of_another(hub):
+    here, there = threading.Event(), threading.Event()
+    inside = {"first": here, "second": there}
+    leave = {"first": threading.Event(), "second": threading.Event()}
+
+    def stay(ctx, name):
+        inside[name].set()
+        assert leave[name].wait(10)
+
+    def stays(ctx, name):
+        yield ctx.call_activity(stay, input=name)
+
+    hub.add_orchestrator(stays)
+    hub.add_activity(stay)
+    hub.start(stays, input="first")
+    first = drive_in(hub, lambda: hub.settle(max_turns=5))
+    assert here.wait(10)
+    hub.start(stays, input="second")
+    second = drive_in(hub, hub.settle)
+    assert there.wait(10)
+    for name, thread in (("first", first), ("second", second)):
+        leave[name].set()
+        thread.join(10)
+    for _ in range(10):
+        hub.start(nap, input=1)
+    hub.advance(timedelta(hours=2))
+    assert all(instance.is_terminal for instance in hub.instances)
+
+
+def test_an_interrupt_in_an_activity_leaves_the_hub_usable_and_is_told(hub):
+    def interrupted(ctx, _):
+        raise KeyboardInterrupt
+
+    def asks(ctx, _):
+        yield ctx.call_activity(interrupted)
+
+    hub.add_orchestrator(asks)
+    hub.add_activity(interrupted)
+    instance = hub.start(asks)
+    with pytest.raises(KeyboardInterrupt):
+        hub.settle()
+    drive_in(hub, lambda: hub.run(nap, input=1)).join(10)
+    assert hub.instances[-1].is_terminal
+    with pytest.raises(OrchestrationBlocked, match="cut short by KeyboardInterrupt"):
+        instance.wait()
+
+
+def test_an_orchestrator_cannot_act_on_other_instances_but_through_its_context(hub):
+    victim = hub.start(nap, input=1)
+
+    def meddles(ctx, action):
+        getattr(victim, action)()
+        yield
+
+    hub.add_orchestrator(meddles)
+    for action in ("terminate", "suspend", "resume"):
+        with pytest.raises(DurableTestError, match="used from inside an orchestrator"):
+            hub.run(meddles, input=action)
+
+
+def test_the_stack_trace_has_no_frames_of_python_itself(hub):
+    def reads(ctx, _):
+        import json
+
+        return json.loads("{")
+
+    def asks(ctx, _):
+        yield ctx.call_activity(reads)
+
+    hub.add_orchestrator(asks)
+    hub.add_activity(reads)
+    trace = hub.run(asks).failure.inner_failure.stack_trace
+    assert trace.count("File") == 1
+    assert "in reads" in trace

@@ -349,3 +349,18 @@ def test_an_instance_that_was_suspended_once_and_resumed_is_accepted():
     hub.settle()
     assert instance.is_terminal
     assert replay(instance.history, waits).worker_outcome == "accepts"
+
+
+def test_a_recorded_failure_that_the_worker_meets_again_is_accepted():
+    class Odd:
+        def to_json(self):
+            raise KeyError("odd")
+
+    def odd(ctx, _):
+        yield ctx.create_timer(timedelta(0))
+        ctx.continue_as_new(Odd())
+
+    hub = TaskHub()
+    hub.add_orchestrator(odd)
+    report = replay(hub.run(odd).history, odd)
+    assert (report.ok, report.worker_outcome) == (True, "accepts")

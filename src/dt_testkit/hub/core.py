@@ -476,15 +476,18 @@ class HubCore:
             self._enqueue(instance)
 
     def _suspend(self, instance: Instance, reason: str | None) -> None:
+        self._refuse_in_a_turn()
         if instance.status is not OrchestrationStatus.SUSPENDED:
             event = h.ExecutionSuspendedEvent(-1, self._stamp, reason)
             self._deliver(instance, len(instance._generations), event)
 
     def _resume(self, instance: Instance, reason: str | None) -> None:
+        self._refuse_in_a_turn()
         event = h.ExecutionResumedEvent(-1, self._stamp, reason)
         self._deliver(instance, len(instance._generations), event)
 
     def _terminate(self, instance: Instance, output: str | None, recursive: bool) -> None:
+        self._refuse_in_a_turn()
         if instance.status in TERMINAL:
             return  # and what it started lives on
         event = h.ExecutionTerminatedEvent(-1, self._stamp, output, recursive)

@@ -38,6 +38,9 @@ if TYPE_CHECKING:
     from durabletask.serialization import DataConverter
 
 MAX_TURNS = 1_000_000
+# How long time waits for an activity that another thread runs, in seconds of real time. It cannot wait for
+# ever, for the activity may wait for this very thread.
+_PATIENCE = 1.0
 START_TIME = datetime(2026, 1, 1)
 
 
@@ -112,6 +115,8 @@ class TaskHub(HubCore):
         self.data_converter = self._payloads.converter
         self._stubs: dict[str, Stub] = {}
         self._lock = threading.RLock()
+        self._returned = threading.Condition(self._lock)
+        self._outside: dict[int, int] = {}  # how many activities each thread is running
         self._depth = 0  # how often the driving thread holds the lock
         self._client: TaskHubGrpcClient | None = None
         self._async_client: AsyncTaskHubGrpcClient | None = None
@@ -411,14 +416,45 @@ class TaskHub(HubCore):
     def _outside_the_lock(self, function: Callable[[Any, Any], Any], context: Any, given: Any) -> Any:
         """Run the user's code; a thread that it starts, and waits for, may use the hub meanwhile."""
         depth, self._depth = self._depth, 0
+        turns, self._turns_left = self._turns_left, None  # the limit is this thread's alone
+        thread = threading.get_ident()
+        self._outside[thread] = self._outside.get(thread, 0) + 1
         for _ in range(depth):
             self._lock.release()
         try:
             return function(context, given)
         finally:
-            for _ in range(depth):
+            try:
+                self._acquire(depth)
+            finally:
+                self._depth, self._turns_left = depth, turns
+                self._outside[thread] -= 1
+                if not self._outside[thread]:
+                    del self._outside[thread]
+                self._returned.notify_all()
+
+    def _acquire(self, depth: int) -> None:
+        """Take the lock as often as it was held; an interrupt meanwhile is raised only after that."""
+        interrupt: BaseException | None = None
+        while depth:
+            try:
                 self._lock.acquire()
-            self._depth = depth
+                depth -= 1
+            except KeyboardInterrupt as error:  # noqa: PERF203
+                interrupt = error
+        if interrupt is not None:
+            raise interrupt
+
+    def _next_due(self, until: datetime | None) -> bool:
+        # Time does not pass while another thread runs an activity.
+        if self._outside and self._outside.keys() - {threading.get_ident()}:
+            depth, self._depth = self._depth, 0
+            turns, self._turns_left = self._turns_left, None
+            returned = self._returned.wait(_PATIENCE)
+            self._depth, self._turns_left = depth, turns
+            if returned:
+                return True
+        return super()._next_due(until)
 
     def _wait(self, instance: Instance, timeout: timedelta | None, max_turns: int = MAX_TURNS) -> None:
         if timeout is not None and not isinstance(timeout, timedelta):
@@ -474,6 +510,9 @@ class TaskHub(HubCore):
             except Exception as problem:
                 instance._broken = problem
                 raise
+        except BaseException as interruption:  # an interrupt, pytest.fail(): nobody runs it again
+            instance._broken = interruption
+            raise
         if duration:
             self._schedule(self._now + duration, instance, event, generation)
         else:
