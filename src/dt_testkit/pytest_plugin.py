@@ -80,9 +80,7 @@ def task_hub(request: pytest.FixtureRequest) -> TaskHub:
     """
     marker = request.node.get_closest_marker("dt_hub")
     if marker is not None and marker.args:
-        pytest.fail(
-            "@pytest.mark.dt_hub takes keyword arguments, those of TaskHub, and no others.", pytrace=False
-        )
+        pytest.fail("@pytest.mark.dt_hub takes the keyword arguments of TaskHub alone.", pytrace=False)
     hub = _new_hub(request.config, marker.kwargs if marker is not None else {})
     request.node.stash[_hub_of] = hub
     return hub

@@ -101,10 +101,15 @@ class TestTaskHub:
             @pytest.mark.dt_hub(check_reply="turn")
             def test_misspelt(task_hub):
                 pass
+
+            @pytest.mark.dt_hub(5)
+            def test_positional(task_hub):
+                pass
             """
         )
         result = project.runpytest()
-        result.assert_outcomes(passed=1, errors=1)
+        result.assert_outcomes(passed=1, errors=2)
+        assert "@pytest.mark.dt_hub takes the keyword arguments of TaskHub alone." in result.stdout.str()
         result.stdout.fnmatch_lines(["@pytest.mark.dt_hub: *unexpected keyword argument 'check_reply'*"])
 
     def test_without_an_application_it_is_empty(self, project):

@@ -105,9 +105,9 @@ def worker_outcome(
     except _Endless:
         return Outcome("hangs", "suspended again while it resumes, the worker never ends that loop.")
     except Exception as error:  # the worker answers with this as the failure of the instance
-        failed = OrchestrationStatus.FAILED.value
-        if isinstance(ended, h.ExecutionCompletedEvent) and ended.orchestration_status == failed:
-            return Outcome("accepts", _accepted(failed, failed))
+        as_before = OrchestrationStatus.FAILED.value
+        if isinstance(ended, h.ExecutionCompletedEvent) and ended.orchestration_status == as_before:
+            return Outcome("accepts", _accepted(as_before, as_before))
         return Outcome("fails", f"the worker fails the instance: {type(error).__name__}: {error}")
 
     recorded = ended.orchestration_status if isinstance(ended, h.ExecutionCompletedEvent) else None
