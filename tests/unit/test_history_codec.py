@@ -13,7 +13,6 @@ from dt_testkit.errors import HistoryFormatError
 from dt_testkit.history.codec import (
     events_from_protobuf,
     events_to_protobuf,
-    failure_from_protobuf,
     failure_to_protobuf,
 )
 from dt_testkit.sdk import pb
@@ -77,7 +76,9 @@ def test_a_failure_keeps_its_causes_and_properties():
     failure = FailureDetails(
         "reset", "ConnectionError", None, FailureDetails("x", "KeyError", "at line 1"), {"code": 7}
     )
-    assert failure_from_protobuf(failure_to_protobuf(failure)) == failure
+    event = sdk_history.TaskFailedEvent(-1, NOW, 1, failure)
+    assert events_from_protobuf(events_to_protobuf([event])) == [event]
+    assert failure_to_protobuf(failure).innerFailure.errorType == "KeyError"
 
 
 def test_an_event_that_the_protocol_cannot_carry_is_named():

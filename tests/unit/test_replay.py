@@ -364,3 +364,37 @@ def test_a_recorded_failure_that_the_worker_meets_again_is_accepted():
     hub.add_orchestrator(odd)
     report = replay(hub.run(odd).history, odd)
     assert (report.ok, report.worker_outcome) == (True, "accepts")
+
+
+def fails(ctx, _):
+    yield ctx.create_timer(timedelta(0))
+    raise ValueError("broken")
+
+
+def test_an_orchestrator_that_is_not_registered_is_found_in_a_failed_history_too():
+    history = recorded(fails)
+    report = replay(history, [chain])
+    assert [(d.kind, d.field) for d in report.divergences] == [("missing", "orchestrator")]
+    assert not report.ok
+
+
+def test_a_recorded_lack_of_the_orchestrator_replays_clean_while_it_lasts():
+    history = TaskHub().run("nobody", instance_id="i").history
+    assert replay(history, [chain]).ok
+    assert replay(history, {"nobody": chain}).divergences[0].kind in ("result", "unexpected")
+
+
+@pytest.mark.parametrize("steps", [["a"], ["a", "b"]])
+def test_steps_that_are_the_same_under_other_ids_are_found(steps):
+    def before(ctx, _):
+        yield when_all([ctx.call_activity(name) for name in steps])
+
+    def after(ctx, _):
+        ctx.create_timer(timedelta(1)).cancel()  # takes an id, and leaves no step
+        yield when_all([ctx.call_activity(name) for name in steps])
+
+    report = replay(recorded(before), after)
+    assert [(d.kind, d.event_id, d.field, d.expected, d.actual) for d in report.divergences] == [
+        ("changed", 1, "id", 1, 2)
+    ]
+    assert report.worker_outcome == "fails"

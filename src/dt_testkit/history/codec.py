@@ -94,11 +94,6 @@ def failure_to_protobuf(failure: task.FailureDetails) -> pb.TaskFailureDetails:
     return message
 
 
-def failure_from_protobuf(message: pb.TaskFailureDetails) -> task.FailureDetails:
-    """Decode failure details; the public class has no place for the message's ``isNonRetriable``."""
-    return sdk.failure_details_from_protobuf(message)
-
-
 class _Field(NamedTuple):
     attribute: str
     name: str

@@ -112,13 +112,6 @@ class HubCore:
 
     # -- time
 
-    def _refuse_in_a_turn(self) -> None:
-        if self._turn_of is not None:
-            raise DurableTestError(
-                f"The hub is used from inside an orchestrator (instance '{self._turn_of.instance_id}'): "
-                "orchestrators only ask, through their context."
-            )
-
     def _settle(self) -> None:
         queue = self._queue
         while True:
@@ -358,6 +351,13 @@ class HubCore:
 
     # -- what commands and callers ask for
 
+    def _refuse_in_a_turn(self) -> None:
+        if self._turn_of is not None:
+            raise DurableTestError(
+                f"The hub is used from inside an orchestrator (instance '{self._turn_of.instance_id}'): "
+                "orchestrators only ask, through their context."
+            )
+
     def _create(
         self,
         name: str,
@@ -390,7 +390,6 @@ class HubCore:
         instance._input = input
         instance._parent = parent
         instance._attempt = attempt
-        later = start_at is not None and start_at > self._now
         instance._start_event = h.ExecutionStartedEvent(
             -1,
             self._stamp,
@@ -411,7 +410,7 @@ class HubCore:
         )
         instance._inbox = [instance._start_event]
         self._instances[instance_id] = instance
-        if later and start_at is not None:
+        if start_at is not None and start_at > self._now:
             instance._held_until = start_at
             self._schedule(start_at, instance, None)
         else:

@@ -183,6 +183,7 @@ def check(
     """
     one = _Check(instance_id, events, orchestrators, payloads, maximum_timer_interval)
     one.run(in_flight)
+    assert one.divergences or one.compared == len(events), "a replay that stops says why"
     return ReplayReport(
         instance_id,
         one.orchestrator_name,
@@ -297,8 +298,9 @@ class _Check:
         if event.name in self.orchestrators:
             return False
         for other in self.events:
-            if isinstance(other, h.ExecutionCompletedEvent) and other.failure_details is not None:
-                return "OrchestratorNotRegisteredError" not in other.failure_details.error_type
+            failure = other.failure_details if isinstance(other, h.ExecutionCompletedEvent) else None
+            if failure is not None and "OrchestratorNotRegisteredError" in failure.error_type:
+                return False
         known = ", ".join(sorted(self.orchestrators)) or "none at all"
         self.divergences.append(
             Divergence(
@@ -363,7 +365,8 @@ class _Check:
         recorded = [event for event, _ in pairs]
         asked = [c for _, c in pairs if c is not None and type(c) is not Complete] + extra
         same_shape = not extra and all(_is_same_step(event, command) for event, command in pairs)
-        if len(asked) > 1 and Counter(map(self._signature, recorded)) == Counter(map(self._signature, asked)):
+        was, now = [self._signature(event) for event in recorded], [self._signature(c) for c in asked]
+        if was != now and Counter(was) == Counter(now):
             self._report_order(recorded, asked)
         elif same_shape:
             for event, command in pairs:
@@ -428,6 +431,9 @@ class _Check:
             return
         labels = [(_RECORDS[type(event)], getattr(event, "name", None)) for event in recorded]
         now = [(type(command), command.name) for command in asked]
+        if labels == now:
+            self._report_id(recorded[0], asked[0])
+            return
         for opcode, i1, i2, j1, j2 in SequenceMatcher(None, labels, now, autojunk=False).get_opcodes():
             if opcode == "equal":
                 continue
@@ -438,6 +444,18 @@ class _Check:
                 self._report_missing(event)
             for command in asked[j1 + both : j2]:
                 self._report_unexpected(command)
+
+    def _report_id(self, event: Any, command: Command) -> None:
+        self._add(
+            "changed",
+            event.event_id,
+            "id",
+            event.event_id,
+            command.id,
+            Location.of(command.site),
+            f"{_describe(event)} has id #{event.event_id} in the history and #{command.id} now: something "
+            "before it takes an id more, or an id less, such as a timer that is cancelled at once.",
+        )
 
     def _report_replaced(self, event: Any, command: Command) -> None:
         if type(command) is _RECORDS[type(event)]:

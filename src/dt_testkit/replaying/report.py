@@ -36,7 +36,7 @@ class Divergence:
     event_id : int
         Id of the recorded event, or of the command where nothing was recorded; -1 where events take no id.
     field : str | None
-        What differs: ``"kind"``, ``"name"``, ``"input"``, ``"tags"``, ``"version"``, ``"fire_at"``,
+        What differs: ``"kind"``, ``"name"``, ``"id"``, ``"input"``, ``"tags"``, ``"version"``, ``"fire_at"``,
         ``"instance_id"``, ``"data"``, ``"output"``, ``"failure"``, ``"status"``. None where a command is
         missing, unexpected or out of order.
     expected, actual : Any
