@@ -9,6 +9,7 @@
     ├── ReplayDivergence          also an AssertionError
     ├── OrchestrationBlocked
     ├── OrchestrationNotFinished
+    ├── VersionRejected
     ├── InstanceNotFound          also a LookupError
     ├── InstanceAlreadyExists     also a ValueError
     ├── InvalidTime               also a ValueError
@@ -67,6 +68,10 @@ class OrchestrationBlocked(DurableTestError):
 
 class OrchestrationNotFinished(DurableTestError):
     """The hub took ``max_turns`` turns and there was still work to do, as with an eternal orchestration."""
+
+
+class VersionRejected(DurableTestError):
+    """The worker's versioning options reject the version of an instance, which waits for another worker."""
 
 
 class InstanceNotFound(DurableTestError, LookupError):

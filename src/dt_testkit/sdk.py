@@ -12,6 +12,7 @@ import sys
 import sysconfig
 import traceback
 from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING
 
 from dt_testkit.errors import DurableTestError, UnsupportedSdkError
 
@@ -38,6 +39,7 @@ from durabletask import task  # noqa: E402
 from durabletask.history import _from_protobuf as event_from_protobuf  # noqa: E402
 from durabletask.internal import orchestrator_service_pb2 as pb  # noqa: E402
 from durabletask.internal import type_discovery  # noqa: E402
+from durabletask.internal.entity_state_shim import StateShim  # noqa: E402
 from durabletask.internal.helpers import (  # noqa: E402
     failure_details_from_protobuf,
     get_qualified_name,
@@ -45,17 +47,28 @@ from durabletask.internal.helpers import (  # noqa: E402
     protobuf_value_from_python,
 )
 from durabletask.internal.json_encode_output_exception import JsonEncodeOutputException  # noqa: E402
+from durabletask.internal.orchestration_entity_context import OrchestrationEntityContext  # noqa: E402
 from durabletask.internal.shared import AUTO_SERIALIZED  # noqa: E402
 from durabletask.internal.tracing import suppress_span_emission  # noqa: E402
+from durabletask.worker import VersionFailureStrategy  # noqa: E402
+from durabletask.worker import _EntityExecutor as EntityExecutor  # noqa: E402
 from durabletask.worker import _OrchestrationExecutor as OrchestrationExecutor  # noqa: E402
 from durabletask.worker import _Registry as Registry  # noqa: E402
+
+if TYPE_CHECKING:
+    from durabletask.exception_properties import ExceptionPropertiesProvider
+    from durabletask.worker import VersioningOptions
 
 __all__ = [
     "AUTO_SERIALIZED",
     "SUPPORTED",
+    "EntityExecutor",
     "JsonEncodeOutputException",
+    "OrchestrationEntityContext",
     "OrchestrationExecutor",
     "Registry",
+    "StateShim",
+    "VersionFailureStrategy",
     "event_from_protobuf",
     "failure_details_from_protobuf",
     "failure_of",
@@ -65,17 +78,27 @@ __all__ = [
     "relative_path",
     "suppress_span_emission",
     "type_discovery",
+    "version_failure",
 ]
 
 
-def failure_of(error: Exception) -> task.FailureDetails:
+def version_failure(versioning: VersioningOptions, version: str | None) -> task.FailureDetails | None:
+    """Why a worker with these options does not take an orchestration of that version; None if it does."""
+    executor = OrchestrationExecutor.__new__(OrchestrationExecutor)  # the method reads nothing of it
+    details = executor.evaluate_orchestration_versioning(versioning, version)
+    return failure_details_from_protobuf(details) if details is not None else None
+
+
+def failure_of(
+    error: Exception, properties: ExceptionPropertiesProvider | None = None
+) -> task.FailureDetails:
     """The failure that a worker reports for an exception, the failure of a task inside it included.
 
     Its stack trace holds the user's frames alone, with paths from the working directory on: a recorded
     history is to be the same in another checkout, and after an edit of the harness.
     """
     try:
-        details = new_failure_details(error)
+        details = new_failure_details(error, properties)
     except Exception as problem:
         raise DurableTestError(
             f"A failure with {type(error).__name__} cannot be put into words ({type(problem).__name__} from "

@@ -188,7 +188,9 @@ SABOTAGES = {
         execution._HANDLERS, h.ExecutionResumedEvent, lambda self, event: setattr(self, "_suspended", False)
     ),
     "a failure inside a failure is lost": lambda monkeypatch: monkeypatch.setattr(
-        context, "failure_of", lambda error: task.FailureDetails(str(error), type(error).__qualname__, None)
+        context,
+        "failure_of",
+        lambda error, _: task.FailureDetails(str(error), type(error).__qualname__, None),
     ),
 }
 

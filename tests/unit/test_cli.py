@@ -29,17 +29,19 @@ def order_workflow(ctx, order):
     yield ctx.create_timer(timedelta(days=1))
     return payment
 
-def asks_an_entity(ctx, _):
+def other_workflow(ctx, _):
     {asks}
 
 def register(worker):
     {register}
     worker.add_orchestrator(order_workflow)
-    worker.add_orchestrator(asks_an_entity)
+    worker.add_orchestrator(other_workflow)
     worker.add_activity(charge)
 """
-ENTITY = """from durabletask.entities import EntityInstanceId
-    return (yield ctx.call_entity(EntityInstanceId("counter", "c"), "get"))"""
+REJECTS = """from durabletask.worker import VersioningOptions, VersionFailureStrategy, VersionMatchStrategy
+    rejects = VersionMatchStrategy.STRICT, VersionFailureStrategy.REJECT
+    worker.use_versioning(VersioningOptions("2", "2", *rejects))
+"""
 
 
 @pytest.fixture
@@ -69,12 +71,13 @@ class Project:
     def changed_app(self):
         return f"{self.write_app('app_changed', activity='charge_card')}:register"
 
-    def record(self, *files, orchestrator="order_workflow"):
+    def record(self, *files, orchestrator="order_workflow", version=None):
         for file in files:
             hub = TaskHub()
             register_application(self.app, hub)
             instance_id = os.path.basename(file).partition(".")[0]
-            hub.run(orchestrator, input="desk", instance_id=instance_id).history.save(self.path / file)
+            order = hub.run(orchestrator, input="desk", instance_id=instance_id, version=version)
+            order.history.save(self.path / file)
 
     def run(self, *arguments):
         return CliRunner().invoke(main, [*map(str, arguments)])
@@ -259,17 +262,18 @@ class TestReplay:
         assert result.exit_code == 1
         assert "'order_workflow', which is not registered (known: other)" in result.stdout
 
-    def test_what_cannot_be_simulated_is_an_error_of_its_history_alone(self, project):
-        project.record("a.json", orchestrator="asks_an_entity")
-        project.record("b.json")
-        app = f"{project.write_app('app_entity', asks=ENTITY)}:register"
+    def test_what_the_worker_would_not_take_is_an_error_of_its_history_alone(self, project):
+        project.record("a.json")
+        project.record("b.json", version="2")
+        app = f"{project.write_app('app_rejects', register=REJECTS)}:register"
         result = project.replay("a.json", "b.json", app=app)
         assert result.exit_code == 2
         assert result.stderr.startswith("Error: a.json: ")
+        assert "does not match the worker version '2'" in result.stderr
         assert result.stdout.endswith("1 history: 1 clean; 1 file could not be replayed\n")
 
     def test_an_orchestrator_that_exits_is_an_error_of_its_history_alone(self, project):
-        project.record("a.json", orchestrator="asks_an_entity")
+        project.record("a.json", orchestrator="other_workflow")
         project.record("b.json")
         app = f"{project.write_app('app_exit', asks='raise SystemExit(7)')}:register"
         result = project.replay("a.json", "b.json", app=app)
@@ -383,7 +387,7 @@ class TestProcess:
         assert (two.stdout, two.stderr) == (one.stdout, one.stderr)
 
     def test_a_process_that_dies_is_a_sentence(self, project):
-        project.record("a.json", "b.json", orchestrator="asks_an_entity")
+        project.record("a.json", "b.json", orchestrator="other_workflow")
         app = f"{project.write_app('app_dies', asks='import os; os._exit(1)')}:register"
         result = project.shell("replay", "a.json", "b.json", "--app", app, "--jobs", "2")
         assert result.returncode == 2
@@ -391,14 +395,14 @@ class TestProcess:
         assert "Traceback" not in result.stderr
 
     def test_an_interrupt_is_quiet_and_ends_in_130(self, project):
-        project.record("a.json", orchestrator="asks_an_entity")
+        project.record("a.json", orchestrator="other_workflow")
         interrupt = f"import os; os.kill(os.getpid(), {int(signal.SIGINT)}); ctx.wait_for_ever()"
         app = f"{project.write_app('app_interrupt', asks=interrupt)}:register"
         result = project.shell("replay", "a.json", "--app", app)
         assert (result.returncode, result.stdout, result.stderr) == (130, "", "")
 
     def test_an_interrupt_also_ends_the_processes_of_jobs(self, project):
-        project.record("a.json", "b.json", orchestrator="asks_an_entity")
+        project.record("a.json", "b.json", orchestrator="other_workflow")
         interrupt = f"import os; os.kill(os.getppid(), {int(signal.SIGINT)})\n    while True: pass"
         app = f"{project.write_app('app_endless', asks=interrupt)}:register"
         result = project.shell("replay", "a.json", "b.json", "--app", app, "--jobs", "2")

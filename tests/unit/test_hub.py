@@ -705,17 +705,6 @@ def test_an_unknown_kind_of_check_is_refused():
         TaskHub(check_replay="sometimes")  # type: ignore[arg-type]
 
 
-def test_entities_are_refused_in_words_and_not_simulated_wrongly(hub):
-    from durabletask.entities import EntityInstanceId
-
-    def counts(ctx, _):
-        yield ctx.call_entity(EntityInstanceId("counter", "a"), "add", 1)
-
-    hub.add_orchestrator(counts)
-    with pytest.raises(NotSimulated, match=r"call_entity\(\) at .*test_hub.py"):
-        hub.run(counts)
-
-
 def test_the_hub_is_not_driven_from_inside_an_orchestrator(hub):
     def meddles(ctx, _):
         hub.settle()

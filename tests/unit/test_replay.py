@@ -16,7 +16,6 @@ from durabletask.task import when_all
 from dt_testkit import (
     History,
     HistoryFormatError,
-    NotSimulated,
     ReplayDivergence,
     ScheduleActivity,
     TaskHub,
@@ -261,15 +260,6 @@ def test_a_history_that_ends_in_an_unknown_way_is_refused():
     odd = replace(ABC.events[-1], orchestration_status=99)
     with pytest.raises(HistoryFormatError, match="status 99"):
         replay(History("i", [*ABC.events[:-1], odd]), chain)
-
-
-def test_a_history_with_entities_is_refused_and_not_replayed_wrongly():
-    events = [
-        *ABC.events[:2],
-        h.EntityOperationCalledEvent(1, ABC.events[0].timestamp, "request", "add"),
-    ]
-    with pytest.raises(NotSimulated, match="entity"):
-        replay(History("i", events), chain)
 
 
 def test_a_wall_clock_timeout_that_a_worker_would_judge_otherwise_is_explained():

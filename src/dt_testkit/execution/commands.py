@@ -128,6 +128,69 @@ class SendEvent:
 
 
 @dataclass(slots=True)
+class CallEntity:
+    """``ctx.call_entity(...)``. ``entity_id`` is ``@name@key``, ``name`` the operation."""
+
+    id: int
+    entity_id: str
+    name: str
+    input: str | None
+    request_id: str
+    site: CallSite | None = field(default=None, repr=False, compare=False)
+
+    kind = "entity"
+    attempt = 1
+
+
+@dataclass(slots=True)
+class SignalEntity:
+    """``ctx.signal_entity(...)``. ``scheduled_time`` is naive UTC."""
+
+    id: int
+    entity_id: str
+    name: str
+    input: str | None
+    request_id: str
+    scheduled_time: datetime | None = None
+    site: CallSite | None = field(default=None, repr=False, compare=False)
+
+    kind = "signal_entity"
+
+
+@dataclass(slots=True)
+class LockEntities:
+    """``ctx.lock_entities(...)``: the entities in the order in which they are locked, each of them once."""
+
+    id: int
+    critical_section_id: str
+    lock_set: list[str]
+    site: CallSite | None = field(default=None, repr=False, compare=False)
+
+    kind = "lock"
+    attempt = 1
+
+    @property
+    def name(self) -> str:
+        return ", ".join(self.lock_set)
+
+
+@dataclass(slots=True)
+class UnlockEntity:
+    """One entity let go at the end of a critical section."""
+
+    id: int
+    critical_section_id: str
+    entity_id: str
+    site: CallSite | None = field(default=None, repr=False, compare=False)
+
+    kind = "unlock"
+
+    @property
+    def name(self) -> str:
+        return self.entity_id
+
+
+@dataclass(slots=True)
 class Complete:
     """The end of an orchestration, or of a generation of it (``CONTINUED_AS_NEW``).
 
@@ -146,7 +209,17 @@ class Complete:
     name = None
 
 
-Command: TypeAlias = ScheduleActivity | CreateTimer | CallSubOrchestrator | SendEvent | Complete
+Command: TypeAlias = (
+    ScheduleActivity
+    | CreateTimer
+    | CallSubOrchestrator
+    | SendEvent
+    | CallEntity
+    | SignalEntity
+    | LockEntities
+    | UnlockEntity
+    | Complete
+)
 
 
 @dataclass(frozen=True)
@@ -156,10 +229,12 @@ class Operation:
     Attributes
     ----------
     kind : str
-        ``"activity"``, ``"timer"``, ``"event"`` or ``"sub_orchestration"``.
+        ``"activity"``, ``"timer"``, ``"event"``, ``"sub_orchestration"``, ``"entity"`` (an entity call) or
+        ``"lock"``.
     name : str | None
-        Name of the activity, the event or the orchestrator. For a timer None, or, where it is the wait
-        before a retry, the name of what will be retried.
+        Name of the activity, the event, the orchestrator or the entity's operation. For a timer None, or,
+        where it is the wait before a retry, the name of what will be retried. For a lock the entities, in the
+        order in which they are locked.
     id : int | None
         Id of the command; None for events, which take none.
     input : Any
@@ -167,7 +242,7 @@ class Operation:
     due : datetime | None
         When a timer fires, naive UTC.
     instance_id : str | None
-        The instance of a sub-orchestration.
+        The instance of a sub-orchestration, or the entity that is called, as ``@name@key``.
     attempt : int
         1, or more where the operation is retried.
     location : Location | None
@@ -184,14 +259,18 @@ class Operation:
     location: Location | None = None
 
     def __str__(self) -> str:
-        what = {"sub_orchestration": "sub-orchestration"}.get(self.kind, self.kind)
-        parts = [what]
+        what = {"sub_orchestration": "sub-orchestration", "entity": "entity operation"}
+        parts = [what.get(self.kind, self.kind)]
         if self.kind == "timer":
             if self.name is not None:
                 parts.append(f"before the next attempt of {self.name!r}")
             parts.append(f"due {moment(self.due)}")
+        elif self.kind == "lock":
+            parts.append(f"of {self.name}")
         elif self.name is not None:
             parts.append(repr(self.name))
+        if self.kind == "entity":
+            parts.append(f"on {self.instance_id}")
         if self.id is not None:
             parts.append(f"(#{self.id})")
         if self.attempt > 1:

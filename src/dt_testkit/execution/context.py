@@ -12,32 +12,35 @@ import math
 import sys
 import uuid
 from datetime import datetime, timedelta, timezone
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from durabletask import task
 from durabletask.client import OrchestrationStatus
+from durabletask.entities import EntityInstanceId, EntityLock
 from durabletask.history import EventRaisedEvent
 
-from dt_testkit.errors import NotSimulated
 from dt_testkit.execution.commands import (
+    CallEntity,
     CallSubOrchestrator,
     Command,
     Complete,
     CreateTimer,
     Location,
+    LockEntities,
     Operation,
     ScheduleActivity,
     SendEvent,
+    SignalEntity,
+    UnlockEntity,
     call_site,
 )
-from dt_testkit.sdk import JsonEncodeOutputException, failure_of
+from dt_testkit.sdk import JsonEncodeOutputException, OrchestrationEntityContext, failure_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from durabletask.entities import EntityInstanceId, EntityLock
-
     from dt_testkit.execution.commands import CallSite
+    from dt_testkit.execution.options import WorkerOptions
     from dt_testkit.execution.payloads import Payloads
 
 # The name space of the SDK's new_uuid(), part of the protocol: ids drawn here must be those drawn there.
@@ -48,7 +51,7 @@ class Open(NamedTuple):
     """An operation whose result has not arrived."""
 
     task: task.CompletableTask[Any]
-    command: ScheduleActivity | CreateTimer | CallSubOrchestrator
+    command: ScheduleActivity | CreateTimer | CallSubOrchestrator | CallEntity | LockEntities
     expected_type: Any
 
 
@@ -88,17 +91,15 @@ class Waiter(NamedTuple):
 class FakeOrchestrationContext(task.OrchestrationContext):
     """The context handed to an orchestrator, in place of the worker's.
 
-    It has every member of :class:`durabletask.task.OrchestrationContext`, entities excepted (they come with
-    a later release), and hands out the SDK's own tasks. It is made by an
+    It has every member of :class:`durabletask.task.OrchestrationContext`, and hands out the SDK's own tasks.
+    What may be asked for inside a critical section is decided by the SDK's own record of it. It is made by an
     :class:`~dt_testkit.execution.Execution`, which feeds it; a test has no need to make one.
     """
 
-    def __init__(
-        self, instance_id: str, payloads: Payloads, maximum_timer_interval: timedelta | None = None
-    ) -> None:
+    def __init__(self, instance_id: str, payloads: Payloads, options: WorkerOptions) -> None:
         self._instance_id = instance_id
         self._payloads = payloads
-        self._maximum_timer_interval = maximum_timer_interval
+        self._options = options
         self._now = datetime(1000, 1, 1)
         self._version: str | None = None
         self._parent_instance_id: str | None = None
@@ -120,6 +121,9 @@ class FakeOrchestrationContext(task.OrchestrationContext):
         self._save_events = False
         self._new_version: str | None = None
         self._uses_retry_timeout = False
+        self._critical: OrchestrationEntityContext | None = None
+        self._entity_requests: dict[str, tuple[EntityInstanceId, str, int]] = {}
+        self._lock_requests: dict[str, int] = {}
 
     # -- what the orchestrator reads
 
@@ -194,6 +198,8 @@ class FakeOrchestrationContext(task.OrchestrationContext):
         encoded = self._payloads.serialize(input)
         if instance_id is None:
             instance_id = f"{self._instance_id}:{id:04x}"
+        if not version and self._options.versioning is not None:
+            version = self._options.versioning.default_version
         command = CallSubOrchestrator(
             id, name, instance_id, encoded, version or None, 1, call_site(sys._getframe(1))
         )
@@ -233,7 +239,7 @@ class FakeOrchestrationContext(task.OrchestrationContext):
         final = self._now + fire_at if isinstance(fire_at, timedelta) else fire_at
         if final.utcoffset() is not None:
             final = final.astimezone(timezone.utc).replace(tzinfo=None)
-        longest = self._maximum_timer_interval
+        longest = self._options.maximum_timer_interval
         if longest is not None and longest > timedelta(0) and self._now + longest < final:
             timer = task.TimerTask(final, longest)
             self._chunked_timers[id] = final
@@ -301,12 +307,13 @@ class FakeOrchestrationContext(task.OrchestrationContext):
         self, new_input: Any, *, save_events: bool = False, new_version: str | None = None
     ) -> None:
         if self._status is None:
+            self._exit_critical_section()
             self._status = OrchestrationStatus.CONTINUED_AS_NEW
             self._new_input = new_input
             self._save_events = save_events
             self._new_version = new_version
 
-    # -- entities: not simulated yet
+    # -- entities
 
     def call_entity(
         self,
@@ -316,7 +323,16 @@ class FakeOrchestrationContext(task.OrchestrationContext):
         *,
         return_type: type | None = None,
     ) -> task.CompletableTask[Any]:
-        self._refuse_entities("call_entity")
+        self._last_id = id = self._last_id + 1
+        self._check_entity_operation(entity, one_way=False)
+        encoded = self._payloads.serialize(input)
+        future: task.CompletableTask[Any] = task.CompletableTask(return_type)
+        command = CallEntity(
+            id, str(entity), operation, encoded, self.new_uuid(), call_site(sys._getframe(1))
+        )
+        self._commands[id] = command
+        self._open[id] = Open(future, command, return_type)
+        return future
 
     def signal_entity(
         self,
@@ -325,19 +341,63 @@ class FakeOrchestrationContext(task.OrchestrationContext):
         input: Any = None,
         signal_time: datetime | None = None,
     ) -> None:
-        self._refuse_entities("signal_entity")
+        self._last_id = id = self._last_id + 1
+        self._check_entity_operation(entity_id, one_way=True)
+        encoded = self._payloads.serialize(input)
+        request_id = self.new_uuid()
+        if signal_time is not None and signal_time.tzinfo is not None:
+            signal_time = signal_time.astimezone(timezone.utc).replace(tzinfo=None)
+        self._commands[id] = SignalEntity(
+            id, str(entity_id), operation_name, encoded, request_id, signal_time, call_site(sys._getframe(1))
+        )
 
     def lock_entities(self, entities: list[EntityInstanceId]) -> task.CompletableTask[EntityLock]:
-        self._refuse_entities("lock_entities")
+        self._last_id = id = self._last_id + 1
+        critical = self._critical
+        if critical is None:
+            self._critical = critical = OrchestrationEntityContext(self._instance_id)
+        allowed, problem = critical.validate_acquire_transition()
+        if not allowed:
+            raise RuntimeError(problem)
+        section = self.new_uuid()
+        request, _ = critical.emit_acquire_message(section, entities)
+        if request is None:
+            raise RuntimeError("Failed to create entity lock request.")
+        future: task.CompletableTask[EntityLock] = task.CompletableTask()
+        command = LockEntities(
+            id, section, list(request.entityLockRequested.lockSet), call_site(sys._getframe(1))
+        )
+        self._commands[id] = command
+        self._open[id] = Open(future, command, None)
+        return future
+
+    def _check_entity_operation(self, entity: EntityInstanceId, *, one_way: bool) -> None:
+        if self._critical is not None:
+            allowed, problem = self._critical.validate_operation_transition(entity, one_way)
+            if not allowed:
+                raise RuntimeError(problem)
 
     def _exit_critical_section(self) -> None:
-        self._refuse_entities("lock_entities")
+        """Let go of what is locked, if anything is; also called by the SDK's ``EntityLock``."""
+        critical = self._critical
+        if critical is None or not critical.is_inside_critical_section:
+            return
+        frame = sys._getframe(1)
+        lock_exit = EntityLock.__exit__.__code__
+        site = call_site(frame.f_back) if frame.f_code is lock_exit and frame.f_back is not None else None
+        for message in critical.emit_lock_release_messages():
+            unlock = message.entityUnlockSent
+            self._last_id = id = self._last_id + 1
+            self._commands[id] = UnlockEntity(
+                id, unlock.criticalSectionId, unlock.targetInstanceId.value, site
+            )
 
-    def _refuse_entities(self, method: str) -> NoReturn:
-        raise NotSimulated(
-            f"ctx.{method}() at {Location.of(call_site(sys._getframe(2)))}: this release of dt_testkit does "
-            "not simulate entities; test that orchestrator on the SDK's in-memory backend for now."
-        )
+    def _entity_called(self, request_id: str, entity_id: str, operation: str, id: int) -> None:
+        """Note under which request an entity call is carried out: its result comes back by that."""
+        self._entity_requests[request_id] = EntityInstanceId.parse(entity_id), operation, id
+
+    def _lock_requested(self, critical_section_id: str, id: int) -> None:
+        self._lock_requests[critical_section_id] = id
 
     # -- how it ends
 
@@ -346,6 +406,7 @@ class FakeOrchestrationContext(task.OrchestrationContext):
     ) -> None:
         if self._status is not None:
             return
+        self._exit_critical_section()
         try:
             text = result if encoded or result is None else self._payloads.serialize(result)
         except (ValueError, TypeError):
@@ -358,7 +419,11 @@ class FakeOrchestrationContext(task.OrchestrationContext):
     def _fail(self, error: Exception, site: CallSite | None) -> None:
         if self._status is not None:
             return
-        failure = failure_of(error)
+        failure = failure_of(error, self._options.exception_properties_provider)
+        self._fail_with(failure, site)
+
+    def _fail_with(self, failure: task.FailureDetails, site: CallSite | None) -> None:
+        self._exit_critical_section()
         self._status = OrchestrationStatus.FAILED
         self._last_id = id = self._last_id + 1
         self._commands[id] = Complete(id, self._status, failure=failure, site=site)
@@ -384,7 +449,8 @@ class FakeOrchestrationContext(task.OrchestrationContext):
                 # The worker meets this after the turn and answers with the failure alone: no custom status.
                 self._status = OrchestrationStatus.FAILED
                 self._custom_status = None
-                return [Complete(-1, self._status, failure=failure_of(error), site=site())]
+                failure = failure_of(error, self._options.exception_properties_provider)
+                return [Complete(-1, self._status, failure=failure, site=site())]
         return commands
 
     def _unread_events(self) -> Iterator[EventRaisedEvent]:
@@ -407,6 +473,13 @@ class FakeOrchestrationContext(task.OrchestrationContext):
                 name = retried.command.name if retried else None
                 due = self._chunked_timers.get(id, command.fire_at)
                 operation = Operation("timer", name, id, due=due, location=location)
+            elif isinstance(command, LockEntities):
+                operation = Operation("lock", command.name, id, location=location)
+            elif isinstance(command, CallEntity):
+                given = self._payloads.show(command.input)
+                operation = Operation(
+                    "entity", command.name, id, given, instance_id=command.entity_id, location=location
+                )
             else:
                 operation = Operation(
                     command.kind,

@@ -46,23 +46,30 @@ from typing import TYPE_CHECKING, Any
 from durabletask import history as h
 from durabletask import task
 from durabletask.client import OrchestrationStatus
+from durabletask.entities import EntityLock, EntityOperationFailedException
 from durabletask.worker import OrchestratorNotRegisteredError
 
-from dt_testkit.errors import DurableTestError, NotSimulated, OrchestrationBlocked
+from dt_testkit.errors import DurableTestError, OrchestrationBlocked, VersionRejected
 from dt_testkit.execution.commands import (
     CallSite,
     CallSubOrchestrator,
     Command,
     CreateTimer,
     Location,
+    LockEntities,
     Operation,
+    ScheduleActivity,
     call_site,
 )
 from dt_testkit.execution.context import FakeOrchestrationContext, Open
+from dt_testkit.execution.options import DEFAULT_OPTIONS, WorkerOptions
 from dt_testkit.history.codec import failure_to_protobuf
+from dt_testkit.sdk import VersionFailureStrategy, version_failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
+
+    from durabletask.entities import EntityInstanceId
 
     from dt_testkit.execution.payloads import Payloads
 
@@ -78,9 +85,8 @@ class Execution:
         The functions that may be asked for, by name.
     payloads : Payloads
         The converter that inputs and results travel through.
-    maximum_timer_interval : timedelta | None
-        The longest timer that is created in one piece; longer ones are chunked. None, as in the worker for
-        the Durable Task Scheduler, chunks nothing; ``TaskHubGrpcWorker`` has three days.
+    options : WorkerOptions
+        How the worker is set up.
     replaying : bool
         What ``ctx.is_replaying`` says.
 
@@ -97,11 +103,11 @@ class Execution:
         instance_id: str,
         orchestrators: Mapping[str, task.Orchestrator[Any, Any]],
         payloads: Payloads,
+        options: WorkerOptions = DEFAULT_OPTIONS,
         *,
-        maximum_timer_interval: Any = None,
         replaying: bool = False,
     ) -> None:
-        self.context = FakeOrchestrationContext(instance_id, payloads, maximum_timer_interval)
+        self.context = FakeOrchestrationContext(instance_id, payloads, options)
         self.context._replaying = replaying
         self.error: Exception | None = None
         self._orchestrators = orchestrators
@@ -237,6 +243,18 @@ class Execution:
         parent = event.parent_instance
         if parent is not None and parent.orchestration_instance is not None:
             context._parent_instance_id = parent.orchestration_instance.instance_id
+        versioning = context._options.versioning
+        if versioning is not None:
+            mismatch = version_failure(versioning, event.version)
+            if mismatch is not None:
+                if versioning.failure_strategy is not VersionFailureStrategy.FAIL:
+                    raise VersionRejected(
+                        f"Instance '{context._instance_id}' ({event.name}) is rejected by the worker, for "
+                        f"{mismatch.message[:1].lower()}{mismatch.message[1:]} Another worker may take it: "
+                        "use_versioning() with other options, or start it with another version."
+                    )
+                context._fail_with(mismatch, (function.__code__, 0))
+                return
         input = None
         if event.input:
             input = self._payloads.deserialize(event.input, self._payloads.input_type(function))
@@ -287,7 +305,7 @@ class Execution:
         if entry is None:
             return
         retry = context._retries.get(id)
-        if retry is not None and not isinstance(entry.command, CreateTimer):
+        if retry is not None and isinstance(entry.command, (ScheduleActivity, CallSubOrchestrator)):
             delay = retry.delay(entry.command.attempt, context._now)
             if delay is not None:
                 timer = context._start_timer(delay, entry.command.site, retry_of=entry)
@@ -305,7 +323,7 @@ class Execution:
             return
         retried = context._retry_timers.pop(id, None)
         final = context._chunked_timers.pop(id, None)
-        longest = context._maximum_timer_interval
+        longest = context._options.maximum_timer_interval
         fired = naive(event.fire_at)
         if final is not None and longest is not None and fired < final:
             context._last_id = next_id = context._last_id + 1
@@ -317,7 +335,7 @@ class Execution:
         entry.task.complete(None)
         if retried is None:
             self._resume()
-        elif not isinstance(retried.command, CreateTimer):
+        elif isinstance(retried.command, (ScheduleActivity, CallSubOrchestrator)):
             again = replace(retried.command, attempt=retried.command.attempt + 1)
             if isinstance(again, CallSubOrchestrator):
                 again.version = None
@@ -358,11 +376,54 @@ class Execution:
     def _nothing(self, event: h.HistoryEvent) -> None:
         pass
 
-    def _entity(self, event: h.HistoryEvent) -> None:
-        raise NotSimulated(
-            f"Instance '{self.context._instance_id}' used an entity ({type(event).__name__} in its history): "
-            "this release of dt_testkit does not replay entities."
-        )
+    def _entity_called(self, event: h.EntityOperationCalledEvent) -> None:
+        target = event.target_instance_id or ""
+        self.context._entity_called(event.request_id, target, event.operation, event.event_id)
+
+    def _lock_requested(self, event: h.EntityLockRequestedEvent) -> None:
+        self.context._lock_requested(event.critical_section_id, event.event_id)
+
+    def _lock_granted(self, event: h.EntityLockGrantedEvent) -> None:
+        context = self.context
+        section = event.critical_section_id
+        entry = context._open.pop(context._lock_requests.pop(section, 0), None)
+        if entry is None or not isinstance(entry.command, LockEntities) or context._critical is None:
+            return
+        context._critical.complete_acquire(section)
+        entry.task.complete(EntityLock(context))
+        self._resume()
+
+    def _entity_completed(self, event: h.EntityOperationCompletedEvent) -> None:
+        answered = self._answered(event.request_id)
+        if answered is not None:
+            entity_id, _, entry = answered
+            data = event.output
+            result = self._payloads.deserialize(data, entry.expected_type) if data else None
+            if self.context._critical is not None:
+                self.context._critical.recover_lock_after_call(entity_id)
+            entry.task.complete(result)
+            self._resume()
+
+    def _entity_failed(self, event: h.EntityOperationFailedEvent) -> None:
+        answered = self._answered(event.request_id)
+        if answered is not None:
+            entity_id, operation, entry = answered
+            details = failure_to_protobuf(event.failure_details or task.FailureDetails("", "", None))
+            failure = EntityOperationFailedException(entity_id, operation, details)
+            if self.context._critical is not None:
+                self.context._critical.recover_lock_after_call(entity_id)
+            entry.task.fail(str(failure), failure)
+            self._resume()
+
+    def _answered(self, request_id: str) -> tuple[EntityInstanceId, str, Open] | None:
+        """What an answer of an entity is for. One to nothing fails the orchestration, as on a worker."""
+        context = self.context
+        try:
+            entity_id, operation, id = context._entity_requests.pop(request_id)
+        except KeyError:
+            raise RuntimeError(f"Could not parse entity ID from request ID '{request_id}'") from None
+        entry = context._open.pop(id, None)
+        return (entity_id, operation, entry) if entry is not None else None
 
 
 def naive(moment: datetime) -> datetime:
@@ -399,11 +460,11 @@ _HANDLERS: dict[type[h.HistoryEvent], Callable[[Execution, Any], None]] = {
     h.ExecutionCompletedEvent: Execution._nothing,
     h.ExecutionRewoundEvent: Execution._nothing,
     h.GenericEvent: Execution._nothing,
-    h.EntityOperationCalledEvent: Execution._entity,
-    h.EntityOperationSignaledEvent: Execution._entity,
-    h.EntityOperationCompletedEvent: Execution._entity,
-    h.EntityOperationFailedEvent: Execution._entity,
-    h.EntityLockRequestedEvent: Execution._entity,
-    h.EntityLockGrantedEvent: Execution._entity,
-    h.EntityUnlockSentEvent: Execution._entity,
+    h.EntityOperationCalledEvent: Execution._entity_called,
+    h.EntityOperationSignaledEvent: Execution._nothing,
+    h.EntityOperationCompletedEvent: Execution._entity_completed,
+    h.EntityOperationFailedEvent: Execution._entity_failed,
+    h.EntityLockRequestedEvent: Execution._lock_requested,
+    h.EntityLockGrantedEvent: Execution._lock_granted,
+    h.EntityUnlockSentEvent: Execution._nothing,
 }

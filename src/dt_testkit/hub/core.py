@@ -5,10 +5,10 @@ Theory of operation
 
 A hub is a state machine with a clock that only the hub moves. What there is to do lies in two places:
 
-* ``_queue``: work that is due now, first in first out. It is either an instance with new events, which gets a
-  *turn*, or an activity to be run.
+* ``_queue``: work that is due now, first in first out. It is an instance with new events, which gets a
+  *turn*, an activity to be run, or an entity with operations that are ready.
 * ``_agenda``: work that is due later, ordered by its moment: timers, activities that take time, delayed
-  starts.
+  starts, signals with a time.
 
 To settle is to empty the queue; the clock stands still. To let time pass is to move the clock from one due
 moment to the next, and to settle at each. All that happens within a turn is recorded as the SDK's backends
@@ -29,6 +29,7 @@ from __future__ import annotations
 import heapq
 import random
 from collections import deque
+from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 from itertools import count
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
@@ -36,6 +37,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from durabletask import history as h
 from durabletask import task
 from durabletask.client import OrchestrationStatus
+from durabletask.entities import EntityInstanceId
 
 from dt_testkit.errors import (
     DurableTestError,
@@ -43,20 +45,35 @@ from dt_testkit.errors import (
     InvalidTime,
     OrchestrationNotFinished,
     ReplayDivergence,
+    VersionRejected,
 )
 from dt_testkit.execution import (
+    CallEntity,
     CallSubOrchestrator,
     Command,
     Complete,
     CreateTimer,
     Execution,
+    LockEntities,
     Payloads,
     ScheduleActivity,
     SendEvent,
+    SignalEntity,
+    UnlockEntity,
+    WorkerOptions,
 )
 from dt_testkit.execution.execution import naive
+from dt_testkit.hub.entities import (
+    BatchResult,
+    Caller,
+    Entity,
+    EntityOperation,
+    LockRequest,
+    NewOrchestration,
+    Signal,
+)
 from dt_testkit.hub.instance import TERMINAL, Instance, Parent
-from dt_testkit.replaying.check import check
+from dt_testkit.replaying.check import check, rebuild
 from dt_testkit.sdk import failure_of
 
 if TYPE_CHECKING:
@@ -74,13 +91,13 @@ class _Activity(NamedTuple):
 
 
 class _Due(NamedTuple):
-    """An event for an instance, to be delivered when the clock gets there."""
+    """An event for an instance or an operation for an entity, delivered when the clock gets there."""
 
     moment: datetime
     order: int
-    instance: Instance
+    target: Instance | Entity
     generation: int
-    event: h.HistoryEvent | None
+    event: h.HistoryEvent | EntityOperation | None
 
 
 class HubCore:
@@ -94,15 +111,16 @@ class HubCore:
         start_time: datetime,
         seed: int,
         check_replay: str,
-        maximum_timer_interval: timedelta | None,
+        options: WorkerOptions,
     ) -> None:
         self.orchestrators = orchestrators
-        self.maximum_timer_interval = maximum_timer_interval
+        self.worker_options = options
         self._payloads = payloads
         self._check_replay = check_replay
         self._random = random.Random(seed)
         self._instances: dict[str, Instance] = {}
-        self._queue: deque[Instance | _Activity] = deque()
+        self._entities: dict[str, Entity] = {}
+        self._queue: deque[Instance | Entity | _Activity] = deque()
         self._agenda: list[_Due] = []
         self._serial = count(1)
         self._turn_of: Instance | None = None
@@ -119,6 +137,8 @@ class HubCore:
                 work = queue.popleft()
                 if type(work) is Instance:
                     self._take_turn(work)
+                elif type(work) is Entity:
+                    self._run_entity(work)
                 else:
                     self._run_activity(*work)  # type: ignore[misc]
             if not self._deliver_due():
@@ -129,20 +149,25 @@ class HubCore:
         agenda, now = self._agenda, self._now
         any_due = False
         while agenda and agenda[0].moment <= now:
-            _, _, instance, generation, event = heapq.heappop(agenda)
+            _, _, target, generation, event = heapq.heappop(agenda)
             any_due = True
-            if event is None:
-                self._enqueue(instance)
+            if isinstance(target, Entity):
+                self._ask_entity(target, cast("EntityOperation", event))
+            elif event is None:
+                self._enqueue(target)
             else:
-                self._deliver(instance, generation, event)
+                self._deliver(target, generation, cast("h.HistoryEvent", event))
         return any_due
 
     def _next_due(self, until: datetime | None) -> bool:
         """Move the clock to the next due moment, if there is one by then."""
         agenda = self._agenda
         while agenda and (
-            agenda[0].instance.status in TERMINAL
-            or agenda[0].generation != len(agenda[0].instance._generations)
+            isinstance(agenda[0].target, Instance)
+            and (
+                agenda[0].target.status in TERMINAL
+                or agenda[0].generation != len(agenda[0].target._generations)
+            )
         ):
             heapq.heappop(agenda)
         if not agenda or (until is not None and agenda[0].moment > until):
@@ -174,6 +199,8 @@ class HubCore:
         title = f"{indent}Instance '{instance.instance_id}' ({instance.name})"
         if instance.status is OrchestrationStatus.SUSPENDED:
             return [f"{title} is suspended: resume() it."]
+        if instance._rejected is not None and instance._execution is None:
+            return [f"{indent}{instance._rejected}"]
         if instance._broken is not None:
             why = f"{type(instance._broken).__name__}: {instance._broken}"
             return [f"{title} does not go on, for its work was cut short by {why}"]
@@ -190,6 +217,8 @@ class HubCore:
         lines = [f"{title} waits for"]
         for operation in operations:
             lines.append(f"{indent}  - {operation}")
+            if operation.kind == "lock":
+                lines += self._holders(instance, operation.name or "", indent + "    ")
             child = self._instances.get(operation.instance_id or "")
             if child is not None and child.status not in TERMINAL:
                 lines += self._blocked(child, indent + "    ")
@@ -198,45 +227,68 @@ class HubCore:
             lines.append(f"{indent}  It has not read the events that have arrived: {', '.join(unread)}.")
         return lines
 
+    def _holders(self, instance: Instance, lock_set: str, indent: str) -> list[str]:
+        """Who holds the locks that an instance waits for."""
+        return [
+            f"{indent}{name} is locked by instance '{entity.locked_by}'."
+            for name in lock_set.split(", ")
+            if (entity := self._entities.get(name)) is not None
+            and entity.locked_by not in (None, instance.instance_id)
+        ]
+
     # -- a turn
 
     def _take_turn(self, instance: Instance) -> None:
-        instance._queued = False
-        inbox = instance._inbox
-        if not inbox or instance.status in TERMINAL:
+        new = self._begin_turn(instance)
+        if new is None:
             return
-        self._count_turn(instance)
-        instance._inbox = []
-        execution = instance._execution
-        if execution is None:
-            instance._execution = execution = Execution(
-                instance.instance_id,
-                self.orchestrators,
-                self._payloads,
-                maximum_timer_interval=self.maximum_timer_interval,
-            )
-            instance.status = OrchestrationStatus.RUNNING
-        stamp = self._stamp
-        events = instance._generations[-1]
-        started = h.OrchestratorStartedEvent(-1, stamp)
-        events.append(started)
-        events += inbox
         self._turn_of = instance
         try:
-            execution.process(started)
-            for event in inbox:
+            execution = instance._execution
+            if execution is None:
+                execution = instance._execution = self._new_execution(instance)
+            for event in new:
                 execution.process(event)
             commands = execution.take_commands()
+        except VersionRejected as rejection:
+            instance._rejected = rejection
+            instance._execution = None
+            self._undo_turn(instance, new)
+            return
         except BaseException as error:
             instance._broken = error
             raise
         finally:
             self._turn_of = None
-        if execution.suspended:
-            instance.status = OrchestrationStatus.SUSPENDED
-        elif instance.status is OrchestrationStatus.SUSPENDED:
-            instance.status = OrchestrationStatus.RUNNING
-        instance._custom_status = execution.custom_status
+        self._end_turn(instance, commands, execution.custom_status, suspended=execution.suspended)
+
+    def _new_execution(self, instance: Instance) -> Execution:
+        return Execution(instance.instance_id, self.orchestrators, self._payloads, self.worker_options)
+
+    def _begin_turn(self, instance: Instance) -> list[h.HistoryEvent] | None:
+        """Take the events of an instance's next turn, and record them; None if there is nothing to do."""
+        instance._queued = False
+        inbox = instance._inbox
+        if not inbox or instance.status in TERMINAL:
+            return None
+        self._count_turn(instance)
+        instance._inbox = []
+        new = [h.OrchestratorStartedEvent(-1, self._stamp), *inbox]
+        instance._generations[-1] += new
+        return new
+
+    def _undo_turn(self, instance: Instance, new: list[h.HistoryEvent]) -> None:
+        """Take back a turn that has begun: its events wait again."""
+        del instance._generations[-1][-len(new) :]
+        instance._inbox = new[1:] + instance._inbox
+
+    def _end_turn(
+        self, instance: Instance, commands: list[Command], custom_status: str | None, *, suspended: bool
+    ) -> None:
+        """Record what was asked for in a turn, and do it."""
+        events, stamp = instance._generations[-1], self._stamp
+        instance.status = OrchestrationStatus.SUSPENDED if suspended else OrchestrationStatus.RUNNING
+        instance._custom_status = custom_status
         instance.last_updated_at = self._now
         completion: Complete | None = None
         for command in commands:
@@ -250,16 +302,23 @@ class HubCore:
         elif self._check_replay == "turn":
             self._check(instance, events)
 
-    def _count_turn(self, instance: Instance) -> None:
-        if self._turns_left is not None:
-            if self._turns_left <= 0:
-                self._enqueue(instance)
+    def _count_turn(self, work: Instance | Entity) -> None:
+        if self._turns_left is None:
+            return
+        if self._turns_left <= 0:
+            if isinstance(work, Entity):
+                self._enqueue_entity(work)
                 raise OrchestrationNotFinished(
-                    f"The limit of turns was reached at {self._now}, and instance '{instance.instance_id}' "
-                    f"({instance.name}, generation {len(instance._generations)}) still has work to do: let "
-                    "an eternal orchestration run with start() and advance(), or raise max_turns."
+                    f"The limit of turns was reached at {self._now}, and entity {work._id} still has work to "
+                    "do: if it signals itself, give the signal a time, or raise max_turns."
                 )
-            self._turns_left -= 1
+            self._enqueue(work)
+            raise OrchestrationNotFinished(
+                f"The limit of turns was reached at {self._now}, and instance '{work.instance_id}' "
+                f"({work.name}, generation {len(work._generations)}) still has work to do: let "
+                "an eternal orchestration run with start() and advance(), or raise max_turns."
+            )
+        self._turns_left -= 1
 
     def _carry_out(
         self, instance: Instance, events: list[h.HistoryEvent], command: Command, stamp: datetime
@@ -288,6 +347,68 @@ class HubCore:
             target = self._instances.get(command.instance_id)
             if target is not None:
                 self._raise_event(target, command.name, command.data)
+        else:
+            self._carry_out_entity_command(instance, events, command, stamp)
+
+    def _carry_out_entity_command(
+        self, instance: Instance, events: list[h.HistoryEvent], command: Command, stamp: datetime
+    ) -> None:
+        record: h.HistoryEvent
+        if isinstance(command, CallEntity):
+            record = h.EntityOperationCalledEvent(
+                command.id,
+                stamp,
+                command.request_id,
+                command.name,
+                None,
+                command.input,
+                instance.instance_id,
+                None,
+                command.entity_id,
+            )
+            self._note(instance, record)
+            caller = Caller(instance, len(instance._generations))
+            operation = EntityOperation(command.name, command.input, command.request_id, caller)
+            self._call_entity(instance, command, operation)
+        elif isinstance(command, SignalEntity):
+            when = command.scheduled_time
+            record = h.EntityOperationSignaledEvent(
+                command.id,
+                stamp,
+                command.request_id,
+                command.name,
+                when.replace(tzinfo=timezone.utc) if when is not None else None,
+                command.input,
+                command.entity_id,
+            )
+            operation = EntityOperation(command.name, command.input, command.request_id)
+            self._signal_entity(command.entity_id, operation, when)
+        elif isinstance(command, LockEntities):
+            record = h.EntityLockRequestedEvent(
+                command.id,
+                stamp,
+                command.critical_section_id,
+                list(command.lock_set),
+                0,
+                instance.instance_id,
+            )
+            self._note(instance, record)
+            caller = Caller(instance, len(instance._generations))
+            self._lock_entities(LockRequest(caller, command.critical_section_id, list(command.lock_set)))
+        elif isinstance(command, UnlockEntity):
+            record = h.EntityUnlockSentEvent(
+                command.id, stamp, command.critical_section_id, instance.instance_id, command.entity_id
+            )
+            self._unlock(command.entity_id, command.critical_section_id)
+        else:
+            raise TypeError(f"A command of an unknown kind: {command!r}")
+        events.append(record)
+
+    @staticmethod
+    def _note(instance: Instance, record: h.HistoryEvent) -> None:
+        """Tell a live execution under which request it will be answered."""
+        if instance._execution is not None:
+            instance._execution.process(record)
 
     def _finish(
         self, instance: Instance, events: list[h.HistoryEvent], completion: Complete, stamp: datetime
@@ -343,9 +464,7 @@ class HubCore:
         self._deliver(parent.instance, parent.generation, event)
 
     def _check(self, instance: Instance, events: list[h.HistoryEvent]) -> None:
-        report = check(
-            instance.instance_id, events, self.orchestrators, self._payloads, self.maximum_timer_interval
-        )
+        report = check(instance.instance_id, events, self.orchestrators, self._payloads, self.worker_options)
         if not report.ok:
             raise ReplayDivergence(report)
 
@@ -439,6 +558,9 @@ class HubCore:
     def _run_activity(self, instance: Instance, generation: int, command: ScheduleActivity) -> None:
         raise NotImplementedError
 
+    def _run_entity(self, entity: Entity) -> None:
+        raise NotImplementedError
+
     def _schedule(
         self,
         moment: datetime,
@@ -452,6 +574,127 @@ class HubCore:
         if generation is None:
             generation = len(instance._generations)
         heapq.heappush(self._agenda, _Due(moment, next(self._serial), instance, generation, event))
+
+    # -- entities
+
+    def _entity(self, entity_id: str) -> Entity:
+        """The entity of that id, made if it was not there."""
+        entity = self._entities.get(entity_id)
+        if entity is None:
+            parsed = EntityInstanceId.parse(entity_id)
+            entity = self._entities.get(str(parsed))  # a name in another case
+            if entity is None:
+                entity = Entity(cast("TaskHub", self), parsed, self._now)
+                self._entities[str(parsed)] = entity
+        return entity
+
+    def _call_entity(self, instance: Instance, command: CallEntity, operation: EntityOperation) -> None:
+        self._ask_entity(self._entity(command.entity_id), operation)
+
+    def _signal_entity(self, entity_id: str, operation: EntityOperation, when: datetime | None) -> None:
+        entity = self._entity(entity_id)
+        if when is not None and when > self._now:
+            heapq.heappush(self._agenda, _Due(when, next(self._serial), entity, 0, operation))
+        else:
+            self._ask_entity(entity, operation)
+
+    def _ask_entity(self, entity: Entity, entry: EntityOperation | LockRequest) -> None:
+        entity._waiting.append(entry)
+        self._enqueue_entity(entity)
+
+    def _enqueue_entity(self, entity: Entity) -> None:
+        if not entity._queued:
+            entity._queued = True
+            self._queue.append(entity)
+
+    def _lock_entities(self, request: LockRequest) -> None:
+        self._ask_entity(self._entity(request.lock_set[request.position]), request)
+
+    def _unlock(self, entity_id: str, critical_section_id: str) -> None:
+        entity = self._entity(entity_id)
+        holder = entity._holder
+        if holder is not None and holder.critical_section_id == critical_section_id:
+            entity._holder = None
+        else:
+            entity._drop_request(critical_section_id)
+        self._enqueue_entity(entity)
+
+    def _begin_batch(self, entity: Entity) -> list[EntityOperation] | None:
+        """Take the operations of an entity that are ready; None if there is nothing to run now."""
+        entity._queued = False
+        if entity._running is not None:
+            return None
+        if entity._waiting:
+            self._count_turn(entity)
+        batch = entity._take_batch()
+        if batch:
+            entity._running = batch
+            return batch
+        if entity._holder is None and entity._waiting:
+            self._grant(entity, cast("LockRequest", entity._waiting.popleft()))
+        return None
+
+    def _grant(self, entity: Entity, request: LockRequest) -> None:
+        """Lock an entity that is free, and go on to the next of the set, or tell who asked."""
+        entity._holder = request
+        entity.last_modified_at = self._now
+        position = request.position + 1
+        if position < len(request.lock_set):
+            self._lock_entities(request._replace(position=position))
+        else:
+            event = h.EntityLockGrantedEvent(-1, self._stamp, request.critical_section_id)
+            self._deliver(request.caller.instance, request.caller.generation, event)
+
+    def _undo_batch(self, entity: Entity) -> None:
+        """Take back a batch that has begun: its operations wait again, in front."""
+        batch, entity._running = entity._running, None
+        entity._waiting.extendleft(reversed(batch or []))
+
+    def _end_batch(self, entity: Entity, result: BatchResult) -> None:
+        """Keep the new state, answer who called, and do what the operations asked for."""
+        batch, entity._running = entity._running, None
+        entity._state = result.state
+        entity.last_modified_at = self._now
+        for operation, answer in zip(batch or [], result.results, strict=False):
+            if operation.caller is not None:
+                event: h.HistoryEvent
+                if isinstance(answer, task.FailureDetails):
+                    event = h.EntityOperationFailedEvent(-1, self._stamp, operation.request_id, answer)
+                else:
+                    event = h.EntityOperationCompletedEvent(-1, self._stamp, operation.request_id, answer)
+                self._deliver(operation.caller.instance, operation.caller.generation, event)
+        for action in result.actions:
+            if isinstance(action, Signal):
+                signal = EntityOperation(action.name, action.input, self._new_id())
+                self._signal_entity(action.entity_id, signal, action.scheduled_time)
+            else:
+                self._start_from_entity(action)
+        if entity._waiting:
+            self._enqueue_entity(entity)
+
+    def _start_from_entity(self, action: NewOrchestration) -> None:
+        ended = frozenset(status.value for status in TERMINAL)
+        with suppress(InstanceAlreadyExists):  # as the backends do: it runs already
+            self._create(
+                action.name, action.input, action.instance_id, version=action.version, replaceable=ended
+            )
+
+    def _new_id(self) -> str:
+        return f"{self._random.getrandbits(128):032x}"
+
+    # -- a worker that stops
+
+    def _restart_worker(self) -> None:
+        """Drop all generators, and rebuild them from what is recorded, as the next worker does."""
+        for instance in self._instances.values():
+            if instance._execution is not None:
+                instance._execution, _ = rebuild(
+                    instance.instance_id,
+                    instance._generations[-1],
+                    self.orchestrators,
+                    self._payloads,
+                    self.worker_options,
+                )
 
     def _deliver(self, instance: Instance, generation: int, event: h.HistoryEvent) -> None:
         """Hand an event to an instance, if the generation that it is for still lives."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from durabletask import history as h
 from durabletask import task
+from durabletask.entities import EntityInstanceId
 from durabletask.worker import ActivityNotRegisteredError
 
 from dt_testkit.errors import (
@@ -21,12 +22,10 @@ from dt_testkit.errors import (
     InvalidTime,
     OrchestrationBlocked,
 )
-from dt_testkit.execution import (
-    Payloads,
-    ScheduleActivity,
-)
+from dt_testkit.execution import Payloads, ScheduleActivity, WorkerOptions
 from dt_testkit.execution.execution import naive
 from dt_testkit.hub.core import HubCore
+from dt_testkit.hub.entities import Entity, EntityRunner
 from dt_testkit.hub.instance import TERMINAL, Instance
 from dt_testkit.hub.stubs import Call, Stub, name_of
 from dt_testkit.sdk import Registry, failure_of
@@ -36,6 +35,8 @@ if TYPE_CHECKING:
 
     from durabletask.client import AsyncTaskHubGrpcClient, TaskHubGrpcClient
     from durabletask.serialization import DataConverter
+    from durabletask.exception_properties import ExceptionPropertiesProvider
+    from durabletask.worker import VersioningOptions
 
 MAX_TURNS = 1_000_000
 # How long time waits for an activity that another thread runs, in seconds of real time. It cannot wait for
@@ -63,6 +64,8 @@ class TaskHub(HubCore):
     maximum_timer_interval : timedelta | None
         As the worker's: timers longer than this are chunked. None, as in the worker for the Durable Task
         Scheduler, chunks nothing.
+    exception_properties_provider : ExceptionPropertiesProvider | None
+        As the worker's: adds properties to the failures that activities, entities and orchestrators report.
 
     Attributes
     ----------
@@ -70,8 +73,8 @@ class TaskHub(HubCore):
         The registered orchestrators by name, stubs included.
     data_converter : DataConverter
         The converter in use.
-    maximum_timer_interval : timedelta | None
-        The longest timer that is not chunked.
+    worker_options : WorkerOptions
+        ``maximum_timer_interval``, ``versioning`` and ``exception_properties_provider``.
 
     Examples
     --------
@@ -98,6 +101,7 @@ class TaskHub(HubCore):
         data_converter: DataConverter | None = None,
         check_replay: Literal["generation", "turn", "never"] = "generation",
         maximum_timer_interval: timedelta | None = None,
+        exception_properties_provider: ExceptionPropertiesProvider | None = None,
     ) -> None:
         if check_replay not in ("generation", "turn", "never"):
             raise ValueError(f"check_replay is 'generation', 'turn' or 'never', not {check_replay!r}.")
@@ -110,10 +114,11 @@ class TaskHub(HubCore):
             start_time=start_time,
             seed=seed,
             check_replay=check_replay,
-            maximum_timer_interval=maximum_timer_interval,
+            options=WorkerOptions(maximum_timer_interval, None, exception_properties_provider),
         )
         self.data_converter = self._payloads.converter
         self._stubs: dict[str, Stub] = {}
+        self._entity_runner = EntityRunner(self._registry.entities, self._payloads, self._new_id)
         self._lock = threading.RLock()
         self._returned = threading.Condition(self._lock)
         self._outside: dict[int, int] = {}  # how many activities each thread is running
@@ -135,12 +140,23 @@ class TaskHub(HubCore):
         return self._registry.add_activity(fn)
 
     def add_entity(self, fn: task.Entity[Any, Any], name: str | None = None) -> str:
-        """Register an entity, so that an application's ``register(worker)`` goes through.
-
-        This release does not simulate entities: an orchestrator that calls one raises
-        :class:`NotSimulated` out of the call that drives the hub.
-        """
+        """Register an entity, a function or a class; returns its name, which is looked up in lower case."""
         return self._registry.add_entity(fn, name)
+
+    def use_versioning(self, version: VersioningOptions) -> None:
+        """Set the versioning options of the worker, now or later: a later one is another worker's.
+
+        Generators that are alive are dropped and rebuilt, and instances that were rejected are looked at
+        again, as happens where a new release of a worker takes over.
+        """
+        with self._lock:
+            self._refuse_in_a_turn()
+            self.worker_options = self.worker_options._replace(versioning=version)
+            self._registry.versioning = version
+            for instance in self._instances.values():
+                if instance._rejected is not None:
+                    instance._rejected = None
+                    self._enqueue(instance)
 
     def stub(
         self,
@@ -277,7 +293,7 @@ class TaskHub(HubCore):
             return self._create(
                 name_of(orchestrator, "orchestrator"),
                 self._payloads.serialize(input),
-                instance_id or f"{self._random.getrandbits(128):032x}",
+                instance_id or self._new_id(),
                 version=version,
                 tags=tags,
                 start_at=naive(start_at) if start_at is not None else None,
@@ -334,6 +350,45 @@ class TaskHub(HubCore):
     def instances(self) -> list[Instance]:
         """All instances, sub-orchestrations included, in the order in which they were created."""
         return list(self._instances.values())
+
+    def entity(self, entity_id: EntityInstanceId | str) -> Entity:
+        """The entity of that id: its state, who holds its lock, how much waits for it.
+
+        Parameters
+        ----------
+        entity_id : EntityInstanceId | str
+            ``EntityInstanceId("account", "ana")`` or ``"@account@ana"``; the name in any case. One that
+            nobody has called yet has no state.
+
+        Raises
+        ------
+        InstanceNotFound
+            Nobody has called it, and no entity of that name is registered.
+        """
+        if isinstance(entity_id, str):
+            try:
+                entity_id = EntityInstanceId.parse(entity_id)
+            except ValueError as error:
+                raise InstanceNotFound(
+                    f"{entity_id!r} is no id of an entity ({error}): write '@name@key', or "
+                    "EntityInstanceId('name', 'key')."
+                ) from None
+        if not isinstance(entity_id, EntityInstanceId):
+            raise TypeError(f"entity() takes an EntityInstanceId or '@name@key', not {entity_id!r}.")
+        with self._lock:
+            found = self._entities.get(str(entity_id))
+            if found is None and entity_id.entity not in self._registry.entities:
+                known = ", ".join(sorted({*self._registry.entities, *self._entities})) or "none"
+                raise InstanceNotFound(
+                    f"No entity {entity_id} in this hub, and none named '{entity_id.entity}' is registered; "
+                    f"there are: {known}."
+                )
+            return found if found is not None else Entity(self, entity_id, self._now)
+
+    @property
+    def entities(self) -> list[Entity]:
+        """All entities that have been called, signaled or locked, in the order in which they were first."""
+        return list(self._entities.values())
 
     # -- time
 
@@ -413,7 +468,7 @@ class TaskHub(HubCore):
                 self._turns_left = outer
                 self._depth -= 1
 
-    def _outside_the_lock(self, function: Callable[[Any, Any], Any], context: Any, given: Any) -> Any:
+    def _outside_the_lock(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Run the user's code; a thread that it starts, and waits for, may use the hub meanwhile."""
         depth, self._depth = self._depth, 0
         turns, self._turns_left = self._turns_left, None  # the limit is this thread's alone
@@ -422,7 +477,7 @@ class TaskHub(HubCore):
         for _ in range(depth):
             self._lock.release()
         try:
-            return function(context, given)
+            return function(*arguments)
         finally:
             try:
                 self._acquire(depth)
@@ -506,7 +561,7 @@ class TaskHub(HubCore):
                     raise
                 if isinstance(error, AssertionError) and name in self._stubs:
                     raise  # the test's own, in a side_effect; not a failure of the activity it stands for
-                event = h.TaskFailedEvent(-1, self._stamp, command.id, failure_of(error))
+                event = h.TaskFailedEvent(-1, self._stamp, command.id, self._failure_of(error))
             except Exception as problem:
                 instance._broken = problem
                 raise
@@ -517,6 +572,24 @@ class TaskHub(HubCore):
             self._schedule(self._now + duration, instance, event, generation)
         else:
             self._deliver(instance, generation, event)
+
+    def _run_entity(self, entity: Entity) -> None:
+        batch = self._begin_batch(entity)
+        if batch is None:
+            return
+        try:
+            result = self._outside_the_lock(
+                self._entity_runner.run, entity.entity_id, entity._state, batch, self._failure_of
+            )
+        except BaseException:  # the test's own error, an interrupt: nothing has happened
+            self._undo_batch(entity)
+            raise
+        self._end_batch(entity, result)
+
+    def _failure_of(self, error: Exception) -> task.FailureDetails:
+        if isinstance(error, DurableTestError):
+            raise error  # for the test, and no failure of what it tests
+        return failure_of(error, self.worker_options.exception_properties_provider)
 
     def _noted_function(self, instance: Instance, name: str) -> Any:
         return instance._execution.context._functions.get(name) if instance._execution is not None else None

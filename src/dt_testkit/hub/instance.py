@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from durabletask.history import ExecutionStartedEvent, HistoryEvent
     from durabletask.task import FailureDetails
 
+    from dt_testkit.errors import VersionRejected
     from dt_testkit.execution import Execution, Operation
     from dt_testkit.hub.hub import TaskHub
 
@@ -76,6 +77,7 @@ class Instance:
         self._attempt = 1
         self._broken: BaseException | None = None
         self._held_until: datetime | None = None
+        self._rejected: VersionRejected | None = None
 
     def __repr__(self) -> str:
         return f"<Instance {self.instance_id!r} of {self.name} {self.status.name}>"

@@ -25,18 +25,24 @@ from durabletask.client import OrchestrationStatus
 
 from dt_testkit.errors import HistoryFormatError, ReplayDivergence
 from dt_testkit.execution import (
+    CallEntity,
     CallSubOrchestrator,
     Command,
     Complete,
     CreateTimer,
     Execution,
     Location,
+    LockEntities,
     Payloads,
     ScheduleActivity,
     SendEvent,
+    SignalEntity,
+    UnlockEntity,
+    WorkerOptions,
 )
 from dt_testkit.execution.commands import moment
 from dt_testkit.execution.execution import naive
+from dt_testkit.execution.options import DEFAULT_OPTIONS
 from dt_testkit.replaying.oracle import worker_outcome
 from dt_testkit.replaying.report import Divergence, ReplayReport, plural, shown
 
@@ -44,6 +50,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from durabletask.serialization import DataConverter
+    from durabletask.worker import VersioningOptions
 
     from dt_testkit.history import History
 
@@ -56,7 +63,13 @@ _RECORDS: dict[type[h.HistoryEvent], type[Any]] = {
     h.TimerCreatedEvent: CreateTimer,
     h.SubOrchestrationInstanceCreatedEvent: CallSubOrchestrator,
     h.EventSentEvent: SendEvent,
+    h.EntityOperationCalledEvent: CallEntity,
+    h.EntityOperationSignaledEvent: SignalEntity,
+    h.EntityLockRequestedEvent: LockEntities,
+    h.EntityUnlockSentEvent: UnlockEntity,
 }
+# What the results of an operation come back by, noted from the record as a worker does.
+_NOTED = (h.EntityOperationCalledEvent, h.EntityLockRequestedEvent)
 
 
 def replay(
@@ -65,6 +78,7 @@ def replay(
     *,
     data_converter: DataConverter | None = None,
     maximum_timer_interval: timedelta | None = None,
+    versioning: VersioningOptions | None = None,
 ) -> ReplayReport:
     """Replay a history, and tell what the code does differently now.
 
@@ -82,6 +96,8 @@ def replay(
         The worker's ``maximum_timer_interval``, where the history is of one that chunks long timers
         (``TaskHubGrpcWorker`` chunks at three days, the worker for the Durable Task Scheduler not at all).
         Default: the hub's, if it is given one.
+    versioning : VersioningOptions | None
+        What the worker was given with ``use_versioning``. Default: the hub's, if it is given one.
 
     Returns
     -------
@@ -90,8 +106,8 @@ def replay(
 
     Raises
     ------
-    NotSimulated
-        The history or the orchestrator uses an entity.
+    VersionRejected
+        By its versioning options the worker would not take the instance.
     HistoryFormatError
         The history has no beginning, or ends with a status that the SDK does not know.
 
@@ -120,14 +136,15 @@ def replay(
         )
     if data_converter is None:
         data_converter = getattr(orchestrators, "data_converter", None)
-    if maximum_timer_interval is None:
-        maximum_timer_interval = getattr(orchestrators, "maximum_timer_interval", None)
+    options = getattr(orchestrators, "worker_options", DEFAULT_OPTIONS)
+    if maximum_timer_interval is not None:
+        options = options._replace(maximum_timer_interval=maximum_timer_interval)
+    if versioning is not None:
+        options = options._replace(versioning=versioning)
     payloads = Payloads(data_converter)
     functions = _by_name(orchestrators, history.orchestrator_name)
     in_flight = (history.metadata or {}).get("runtime_status") in ("PENDING", "RUNNING", "SUSPENDED")
-    return check(
-        history.instance_id, history.events, functions, payloads, maximum_timer_interval, in_flight=in_flight
-    )
+    return check(history.instance_id, history.events, functions, payloads, options, in_flight=in_flight)
 
 
 def assert_replays(
@@ -136,6 +153,7 @@ def assert_replays(
     *,
     data_converter: DataConverter | None = None,
     maximum_timer_interval: timedelta | None = None,
+    versioning: VersioningOptions | None = None,
 ) -> None:
     """Replay a history, and raise if the code does anything differently now.
 
@@ -147,7 +165,11 @@ def assert_replays(
         An ``AssertionError`` whose message is the report.
     """
     report = replay(
-        history, orchestrators, data_converter=data_converter, maximum_timer_interval=maximum_timer_interval
+        history,
+        orchestrators,
+        data_converter=data_converter,
+        maximum_timer_interval=maximum_timer_interval,
+        versioning=versioning,
     )
     if not report.ok:
         raise ReplayDivergence(report)
@@ -172,7 +194,7 @@ def check(
     events: Sequence[h.HistoryEvent],
     orchestrators: Mapping[str, Any],
     payloads: Payloads,
-    maximum_timer_interval: timedelta | None = None,
+    options: WorkerOptions = DEFAULT_OPTIONS,
     *,
     in_flight: bool = False,
 ) -> ReplayReport:
@@ -181,21 +203,37 @@ def check(
     ``in_flight`` says that the instance is known not to have ended in its last turn; without it, a history
     that stops there may as well have lost its last event.
     """
-    one = _Check(instance_id, events, orchestrators, payloads, maximum_timer_interval)
+    one = _Check(instance_id, events, orchestrators, payloads, options)
     one.run(in_flight)
-    assert one.divergences or one.compared == len(events), "a replay that stops says why"
-    return ReplayReport(
-        instance_id,
-        one.orchestrator_name,
-        len(events),
-        one.compared,
-        one.divergences,
-        one.next_commands,
-        one.execution.context._uses_retry_timeout,
-        _oracle=lambda: worker_outcome(
-            instance_id, events, orchestrators, payloads.converter, maximum_timer_interval
-        ),
-    )
+    return one.report()
+
+
+def rebuild(
+    instance_id: str,
+    events: Sequence[h.HistoryEvent],
+    orchestrators: Mapping[str, Any],
+    payloads: Payloads,
+    options: WorkerOptions = DEFAULT_OPTIONS,
+) -> tuple[Execution, list[Command]]:
+    """Bring an orchestration back to where its history leaves it, as a worker does that never saw it before.
+
+    Returns
+    -------
+    tuple[Execution, list[Command]]
+        The execution, ready for the next event, and what the code asked for that the history has no record
+        of; there is such only if the history was cut back, as it is by a rewind.
+
+    Raises
+    ------
+    ReplayDivergence
+        The code does not get there.
+    """
+    one = _Check(instance_id, events, orchestrators, payloads, options)
+    one.run(in_flight=True)
+    if one.divergences:
+        raise ReplayDivergence(one.report())
+    one.execution.context._replaying = False
+    return one.execution, one.next_commands
 
 
 class _Check:
@@ -205,24 +243,38 @@ class _Check:
         events: Sequence[h.HistoryEvent],
         orchestrators: Mapping[str, Any],
         payloads: Payloads,
-        maximum_timer_interval: timedelta | None,
+        options: WorkerOptions,
     ) -> None:
         self.events = events
         self.orchestrators = orchestrators
         self.payloads = payloads
-        self.execution = Execution(
-            instance_id,
-            orchestrators,
-            payloads,
-            maximum_timer_interval=maximum_timer_interval,
-            replaying=True,
-        )
+        self.execution = Execution(instance_id, orchestrators, payloads, options, replaying=True)
         self.orchestrator_name: str | None = None
         self.compared = 0
         self.divergences: list[Divergence] = []
         self.next_commands: list[Command] = []
         # Of the open turn: recorded events that do not match the command of their id, if there is one.
         self._unmatched: list[tuple[Any, Command | None]] = []
+
+    def report(self) -> ReplayReport:
+        events, context = self.events, self.execution.context
+        assert self.divergences or self.compared == len(events), "a replay that stops says why"
+        return ReplayReport(
+            context._instance_id,
+            self.orchestrator_name,
+            len(events),
+            self.compared,
+            self.divergences,
+            self.next_commands,
+            context._uses_retry_timeout,
+            _oracle=lambda: worker_outcome(
+                context._instance_id,
+                events,
+                self.orchestrators,
+                self.payloads.converter,
+                context._options,
+            ),
+        )
 
     def run(self, in_flight: bool) -> None:
         events, execution, unmatched = self.events, self.execution, self._unmatched
@@ -251,6 +303,8 @@ class _Check:
                 command = commands.pop(event.event_id, None)
                 if self._differs(event, command):
                     unmatched.append((event, command))
+                if kind in _NOTED:
+                    process(event)
             elif kind is h.OrchestratorStartedEvent:
                 if ended is not None:
                     break  # a backend may go on handing late results to an instance that has ended
@@ -336,6 +390,15 @@ class _Check:
             unrecorded = not event.tags and event.timestamp.year == 1970
             if (event.tags or None) != tags and not unrecorded:
                 yield "tags", event.tags, command.tags
+        elif kind in (h.EntityLockRequestedEvent, h.EntityUnlockSentEvent):
+            return  # which entities they are is the name of these steps
+        elif kind in (h.EntityOperationCalledEvent, h.EntityOperationSignaledEvent):
+            if event.target_instance_id != command.entity_id:
+                yield "entity_id", event.target_instance_id, command.entity_id
+            if kind is h.EntityOperationSignaledEvent:
+                when = naive(event.scheduled_time) if event.scheduled_time is not None else None
+                if when != command.scheduled_time:
+                    yield "signal_time", when, command.scheduled_time
         elif event.instance_id != command.instance_id:
             yield "instance_id", event.instance_id, command.instance_id
         if kind is h.SubOrchestrationInstanceCreatedEvent and (event.version or None) != command.version:
@@ -384,10 +447,12 @@ class _Check:
         tags = frozenset((getattr(item, "tags", None) or {}).items())
         version = item.version or None if kind is CallSubOrchestrator else None
         target = getattr(item, "instance_id", None)
+        if kind in (CallEntity, SignalEntity):
+            target = getattr(item, "entity_id", None) or getattr(item, "target_instance_id", None)
         id = item.event_id if isinstance(item, h.HistoryEvent) else item.id
         if kind is CallSubOrchestrator and str(target).endswith(f":{id:04x}"):
             target = None  # the default id, which moves with the step
-        return kind, getattr(item, "name", None), payload or None, when, tags, version, target
+        return kind, _name(item), payload or None, when, tags, version, target
 
     def _report_order(self, recorded: Sequence[Any], asked: Sequence[Command]) -> None:
         was, now = [_describe(item) for item in recorded], [_describe(item) for item in asked]
@@ -410,7 +475,7 @@ class _Check:
         if name == "fire_at":
             retried = self.execution.context._retry_timers.get(command.id)
             what, seconds = "a timer", (now - was).total_seconds()
-            if retried is not None and not isinstance(retried.command, CreateTimer):
+            if retried is not None and isinstance(retried.command, (ScheduleActivity, CallSubOrchestrator)):
                 what = f"the wait before attempt {retried.command.attempt + 1} of {retried.command.name!r}"
             later = f", {timedelta(seconds=abs(seconds))} {'later' if seconds > 0 else 'earlier'}"
         self._add(
@@ -429,7 +494,7 @@ class _Check:
         if not asked:  # the code stands still where the history goes on: that is one thing, not many
             self._report_missing(recorded[0], recorded[1:])
             return
-        labels = [(_RECORDS[type(event)], getattr(event, "name", None)) for event in recorded]
+        labels = [(_RECORDS[type(event)], _name(event)) for event in recorded]
         now = [(type(command), command.name) for command in asked]
         if labels == now:
             self._report_id(recorded[0], asked[0])
@@ -459,7 +524,7 @@ class _Check:
 
     def _report_replaced(self, event: Any, command: Command) -> None:
         if type(command) is _RECORDS[type(event)]:
-            name, was, now = "name", event.name, command.name
+            name, was, now = _NAMED.get(type(command), "name"), _name(event), command.name
         else:
             name, was, now = "kind", _RECORDS[type(event)].kind, command.kind
         later = self._recorded_later(event, command)
@@ -601,11 +666,27 @@ class _Check:
 
 def _is_same_step(event: Any, command: Command | None) -> bool:
     """Whether a command is of the kind and name that was recorded, whatever its values."""
-    return (
-        command is not None
-        and type(command) is _RECORDS[type(event)]
-        and command.name == getattr(event, "name", None)
-    )
+    return command is not None and type(command) is _RECORDS[type(event)] and command.name == _name(event)
+
+
+_NAMED: dict[type[Any], str] = {
+    CallEntity: "operation",
+    SignalEntity: "operation",
+    LockEntities: "lock_set",
+    UnlockEntity: "entity_id",
+}
+
+
+def _name(item: Any) -> str | None:
+    """The name of a recorded event or a command: what the two must share to be the same step."""
+    kind = type(item)
+    if kind in (h.EntityOperationCalledEvent, h.EntityOperationSignaledEvent):
+        return item.operation  # type: ignore[no-any-return]
+    if kind is h.EntityLockRequestedEvent:
+        return ", ".join(item.lock_set)
+    if kind is h.EntityUnlockSentEvent:
+        return item.target_instance_id  # type: ignore[no-any-return]
+    return getattr(item, "name", None)
 
 
 def _is_closed(events: Sequence[h.HistoryEvent]) -> bool:
@@ -640,4 +721,11 @@ def _describe(item: Any) -> str:
         return f"sub-orchestration {item.name!r}"
     if kind is SendEvent:
         return f"an event {item.name!r} to {item.instance_id!r}"
+    if kind in (CallEntity, SignalEntity):
+        target = getattr(item, "entity_id", None) or getattr(item, "target_instance_id", None)
+        return f"{'a call of' if kind is CallEntity else 'a signal'} {_name(item)!r} to entity {target}"
+    if kind is LockEntities:
+        return f"a lock of {_name(item)}"
+    if kind is UnlockEntity:
+        return f"the unlock of {_name(item)}"
     return "its completion"

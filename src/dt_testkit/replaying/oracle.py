@@ -24,10 +24,11 @@ from dt_testkit.sdk import OrchestrationExecutor, Registry, pb, suppress_span_em
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from datetime import timedelta
 
     from durabletask.serialization import DataConverter
     from durabletask.task import Orchestrator
+
+    from dt_testkit.execution import WorkerOptions
 
 _SILENT = logging.Logger("dt_testkit.oracle", logging.CRITICAL + 1)
 
@@ -65,7 +66,7 @@ def worker_outcome(
     events: Sequence[h.HistoryEvent],
     orchestrators: Mapping[str, Orchestrator[Any, Any]],
     converter: DataConverter,
-    maximum_timer_interval: timedelta | None = None,
+    options: WorkerOptions,
 ) -> Outcome:
     """Run the SDK's executor on a history as a worker would that was handed its last turn.
 
@@ -79,8 +80,8 @@ def worker_outcome(
         The functions registered with the worker, by name.
     converter : DataConverter
         The worker's converter.
-    maximum_timer_interval : timedelta | None
-        The worker's ``maximum_timer_interval``.
+    options : WorkerOptions
+        How the worker is set up.
 
     Returns
     -------
@@ -96,8 +97,13 @@ def worker_outcome(
     messages = events_to_protobuf(replayed)
     registry: Any = Registry()  # type: ignore[no-untyped-call]
     registry.orchestrators.update(orchestrators)
+    registry.versioning = options.versioning
     executor = _Watched(
-        registry, _SILENT, data_converter=converter, maximum_timer_interval=maximum_timer_interval
+        registry,
+        _SILENT,
+        data_converter=converter,
+        maximum_timer_interval=options.maximum_timer_interval,
+        exception_properties_provider=options.exception_properties_provider,
     )
     try:
         with suppress_span_emission():
@@ -162,7 +168,16 @@ def _is_suspended(events: Sequence[h.HistoryEvent]) -> bool:
 def outstanding(events: Sequence[h.HistoryEvent]) -> set[int]:
     """Ids of the operations that a history has scheduled and no result for."""
     open_ids: set[int] = set()
+    requests: dict[str, int] = {}
     for event in events:
+        if isinstance(event, h.EntityOperationCalledEvent):
+            requests[event.request_id] = event.event_id
+        elif isinstance(event, h.EntityLockRequestedEvent):
+            requests[event.critical_section_id] = event.event_id
+        elif isinstance(event, (h.EntityOperationCompletedEvent, h.EntityOperationFailedEvent)):
+            open_ids.discard(requests.get(event.request_id, -1))
+        elif isinstance(event, h.EntityLockGrantedEvent):
+            open_ids.discard(requests.get(event.critical_section_id, -1))
         if isinstance(
             event,
             (
