@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import socket
 from contextlib import contextmanager
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -59,6 +60,49 @@ def embedded(register: Callable[[Any], object]) -> Iterator[TaskHubGrpcClient]:
     with _in_memory_backend() as address:
         worker = TaskHubGrpcWorker(host_address=address, logger=_LOGGER)
         client = TaskHubGrpcClient(host_address=address, logger=_LOGGER)
+        with _running(register, worker, client):
+            yield client
+
+
+@contextmanager
+def timeskip(register: Callable[[Any], object]) -> Iterator[TaskHubGrpcClient]:
+    """Run an application on a hub behind a port: a real worker and a real client, and time that jumps.
+
+    Virtual time starts at the present, and moves only while a client waits for an instance to start or
+    complete: then at once to what is due next, whenever nothing is in flight.
+
+    Parameters
+    ----------
+    register : Callable
+        Called with the worker before it is started.
+
+    Yields
+    ------
+    TaskHubGrpcClient
+        A client of the hub; its timeouts are real time. Leaving the context stops all three.
+
+    Examples
+    --------
+    >>> from datetime import timedelta
+    >>> from dt_testkit.backends import timeskip
+    >>> def sleep_for_a_year(ctx, _):
+    ...     yield ctx.create_timer(timedelta(days=365))
+    ...     return "awake"
+    >>> with timeskip(lambda worker: worker.add_orchestrator(sleep_for_a_year)) as client:
+    ...     started = client.schedule_new_orchestration(sleep_for_a_year)
+    ...     state = client.wait_for_orchestration_completion(started, timeout=10)
+    >>> state.get_output()
+    'awake'
+    """
+    from durabletask.client import TaskHubGrpcClient
+    from durabletask.worker import TaskHubGrpcWorker
+
+    from dt_testkit.hub import TaskHub
+
+    present = datetime.now(timezone.utc).replace(tzinfo=None)
+    with TaskHub(start_time=present).serve(patience=None) as server:
+        worker = TaskHubGrpcWorker(host_address=server.address, logger=_LOGGER)
+        client = TaskHubGrpcClient(host_address=server.address, logger=_LOGGER)
         with _running(register, worker, client):
             yield client
 

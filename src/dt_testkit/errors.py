@@ -12,10 +12,10 @@
     ├── VersionRejected
     ├── InstanceNotFound          also a LookupError
     ├── InstanceAlreadyExists     also a ValueError
+    ├── InvalidState              also a ValueError
     ├── InvalidTime               also a ValueError
     ├── StepError
-    ├── StubExhausted
-    └── NotSimulated              also a NotImplementedError
+    └── StubExhausted
 
 Each message is one sentence that names the thing, the place and the next step; where a list helps (the
 operations an instance waits for, the divergences of a replay), it follows on lines of its own.
@@ -82,6 +82,10 @@ class InstanceAlreadyExists(DurableTestError, ValueError):
     """An instance of that id exists, and the SDK does not replace it unless told to."""
 
 
+class InvalidState(DurableTestError, ValueError):
+    """What is asked of an instance does not go with its status: rewind wants FAILED, restart an ended one."""
+
+
 class InvalidTime(DurableTestError, ValueError):
     """A moment or a span of virtual time that cannot be: the clock does not go backwards."""
 
@@ -92,7 +96,3 @@ class StepError(DurableTestError):
 
 class StubExhausted(DurableTestError):
     """A stub was called more often than its ``side_effect`` has results."""
-
-
-class NotSimulated(DurableTestError, NotImplementedError):
-    """A feature of the SDK that dt_testkit does not simulate yet."""

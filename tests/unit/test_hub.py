@@ -17,7 +17,6 @@ from dt_testkit import (
     DurableTestError,
     InstanceAlreadyExists,
     InstanceNotFound,
-    NotSimulated,
     OrchestrationBlocked,
     OrchestrationNotFinished,
     ReplayDivergence,
@@ -881,13 +880,6 @@ def test_an_orchestrator_cannot_start_instances_on_the_hub(hub):
 def test_waiting_past_the_end_of_the_calendar_is_refused(hub):
     with pytest.raises(ValueError, match="calendar"):
         hub.start(nap, input=1).wait(timedelta.max)
-
-
-def test_what_is_not_simulated_yet_says_so(hub):
-    instance = hub.run(nap, input=1)
-    for call in (instance.rewind, instance.restart):
-        with pytest.raises(NotSimulated):
-            call()
 
 
 def drive_in(hub, target):

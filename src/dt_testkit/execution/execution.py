@@ -30,6 +30,8 @@ meets:
   such an end: events behind it in the same turn still reach the generator.
 * ``continue_as_new`` does not stop the generator. What it asks for afterwards is sent.
 * While suspended, everything waits except to be resumed or terminated, the clock included.
+* A version that the worker does not take ends the orchestration or is rejected, by its failure strategy; with
+  no failure strategy the worker answers with nothing, in this turn and in all that follow.
 
 Two things differ on purpose. ``retry_timeout`` is measured by the orchestration's clock (see
 :class:`~dt_testkit.execution.context.Retry`). And to be suspended twice before being resumed, which sends the
@@ -74,6 +76,10 @@ if TYPE_CHECKING:
     from dt_testkit.execution.payloads import Payloads
 
 
+class VersionMismatch(Exception):
+    """Why nothing runs: the worker does not take the version, and fails the orchestration or does nothing."""
+
+
 class Execution:
     """One generation of an orchestration, live.
 
@@ -95,7 +101,7 @@ class Execution:
     context : FakeOrchestrationContext
         What the orchestrator was given.
     error : Exception | None
-        The exception that ended the orchestration.
+        The exception that ended the orchestration; a :class:`VersionMismatch` where it did not begin.
     """
 
     def __init__(
@@ -247,13 +253,15 @@ class Execution:
         if versioning is not None:
             mismatch = version_failure(versioning, event.version)
             if mismatch is not None:
-                if versioning.failure_strategy is not VersionFailureStrategy.FAIL:
+                if versioning.failure_strategy is VersionFailureStrategy.REJECT:
                     raise VersionRejected(
                         f"Instance '{context._instance_id}' ({event.name}) is rejected by the worker, for "
                         f"{mismatch.message[:1].lower()}{mismatch.message[1:]} Another worker may take it: "
                         "use_versioning() with other options, or start it with another version."
                     )
-                context._fail_with(mismatch, (function.__code__, 0))
+                self.error = VersionMismatch(mismatch.message.rstrip("."))
+                if versioning.failure_strategy is VersionFailureStrategy.FAIL:
+                    context._fail_with(mismatch, self._site())
                 return
         input = None
         if event.input:

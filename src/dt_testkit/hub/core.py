@@ -30,6 +30,7 @@ import heapq
 import random
 from collections import deque
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from itertools import count
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
@@ -62,7 +63,7 @@ from dt_testkit.execution import (
     UnlockEntity,
     WorkerOptions,
 )
-from dt_testkit.execution.execution import naive
+from dt_testkit.execution.execution import VersionMismatch, naive
 from dt_testkit.hub.entities import (
     BatchResult,
     Caller,
@@ -77,17 +78,22 @@ from dt_testkit.replaying.check import check, rebuild
 from dt_testkit.sdk import failure_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from dt_testkit.hub.hub import TaskHub
 
 
-class _Activity(NamedTuple):
+@dataclass(slots=True, eq=False)
+class ActivityWork:
     """An activity to be run."""
 
     instance: Instance
     generation: int
     command: ScheduleActivity
+
+    def is_wanted(self) -> bool:
+        """Whether the generation that asked for it still lives."""
+        return self.instance.status not in TERMINAL and self.generation == len(self.instance._generations)
 
 
 class _Due(NamedTuple):
@@ -98,6 +104,16 @@ class _Due(NamedTuple):
     target: Instance | Entity
     generation: int
     event: h.HistoryEvent | EntityOperation | None
+    activity: ActivityWork | None = None  # that runs until then
+
+
+# What a rewind takes out of a history, besides the scheduling of the activities that failed.
+_TAKEN_BACK = (h.TaskFailedEvent, h.SubOrchestrationInstanceFailedEvent, h.ExecutionCompletedEvent)
+
+
+def _is_ignored(instance: Instance) -> bool:
+    """Whether the worker neither takes the version of an instance nor says so: no failure strategy."""
+    return instance._execution is not None and isinstance(instance._execution.error, VersionMismatch)
 
 
 class HubCore:
@@ -112,15 +128,17 @@ class HubCore:
         seed: int,
         check_replay: str,
         options: WorkerOptions,
+        shuffle: bool,
     ) -> None:
         self.orchestrators = orchestrators
         self.worker_options = options
         self._payloads = payloads
         self._check_replay = check_replay
         self._random = random.Random(seed)
+        self._shuffle = random.Random(seed) if shuffle else None  # its own: ids do not depend on it
         self._instances: dict[str, Instance] = {}
         self._entities: dict[str, Entity] = {}
-        self._queue: deque[Instance | Entity | _Activity] = deque()
+        self._queue: deque[Instance | Entity | ActivityWork] = deque()
         self._agenda: list[_Due] = []
         self._serial = count(1)
         self._turn_of: Instance | None = None
@@ -131,25 +149,34 @@ class HubCore:
     # -- time
 
     def _settle(self) -> None:
-        queue = self._queue
+        queue, shuffle = self._queue, self._shuffle
         while True:
             while queue:
+                if shuffle is not None:
+                    queue.rotate(shuffle.randrange(len(queue)))
                 work = queue.popleft()
                 if type(work) is Instance:
                     self._take_turn(work)
                 elif type(work) is Entity:
                     self._run_entity(work)
                 else:
-                    self._run_activity(*work)  # type: ignore[misc]
+                    self._run_activity(work.instance, work.generation, work.command)  # type: ignore[union-attr]
             if not self._deliver_due():
                 return
+
+    def _put(self, work: Instance | Entity | ActivityWork) -> None:
+        self._queue.append(work)
+
+    def _refresh(self) -> None:
+        """Do what is to be done before somebody looks: all that is due now."""
+        self._settle()
 
     def _deliver_due(self) -> bool:
         """Deliver what the agenda has up to now."""
         agenda, now = self._agenda, self._now
         any_due = False
         while agenda and agenda[0].moment <= now:
-            _, _, target, generation, event = heapq.heappop(agenda)
+            _, _, target, generation, event, _ = heapq.heappop(agenda)
             any_due = True
             if isinstance(target, Entity):
                 self._ask_entity(target, cast("EntityOperation", event))
@@ -204,6 +231,12 @@ class HubCore:
         if instance._broken is not None:
             why = f"{type(instance._broken).__name__}: {instance._broken}"
             return [f"{title} does not go on, for its work was cut short by {why}"]
+        if _is_ignored(instance):
+            why = cast("Execution", instance._execution).error
+            return [
+                f"{title} stays Running for ever, for the worker's VersioningOptions have no failure_strategy: "
+                f"{why}. Set VersionFailureStrategy.FAIL or REJECT."
+            ]
         operations = instance.waiting_for
         if not operations:
             awaited = instance._execution.awaited if instance._execution is not None else None
@@ -244,12 +277,10 @@ class HubCore:
             return
         self._turn_of = instance
         try:
-            execution = instance._execution
-            if execution is None:
-                execution = instance._execution = self._new_execution(instance)
+            execution, again = self._execution_of(instance, new)
             for event in new:
                 execution.process(event)
-            commands = execution.take_commands()
+            commands = again + execution.take_commands()
         except VersionRejected as rejection:
             instance._rejected = rejection
             instance._execution = None
@@ -262,17 +293,34 @@ class HubCore:
             self._turn_of = None
         self._end_turn(instance, commands, execution.custom_status, suspended=execution.suspended)
 
-    def _new_execution(self, instance: Instance) -> Execution:
-        return Execution(instance.instance_id, self.orchestrators, self._payloads, self.worker_options)
+    def _execution_of(self, instance: Instance, new: list[h.HistoryEvent]) -> tuple[Execution, list[Command]]:
+        """The live execution of an instance, made or rebuilt if it has none.
+
+        With it comes what the code asks for and the history no longer records: after a rewind, all that is to
+        be tried again.
+        """
+        execution = instance._execution
+        again: list[Command] = []
+        # With other options it is another worker's, and that replays the instance for itself.
+        if execution is None or execution.context._options is not self.worker_options:
+            past = instance._generations[-1][: -len(new)]
+            how = instance.instance_id, self.orchestrators, self._payloads, self.worker_options
+            if past:
+                execution, again = rebuild(how[0], past, *how[1:])
+            else:
+                execution = Execution(*how)
+            instance._execution = execution
+        return execution, again
 
     def _begin_turn(self, instance: Instance) -> list[h.HistoryEvent] | None:
         """Take the events of an instance's next turn, and record them; None if there is nothing to do."""
         instance._queued = False
         inbox = instance._inbox
-        if not inbox or instance.status in TERMINAL:
+        if not (inbox or instance._rewound) or instance.status in TERMINAL:
             return None
         self._count_turn(instance)
         instance._inbox = []
+        instance._rewound = False
         new = [h.OrchestratorStartedEvent(-1, self._stamp), *inbox]
         instance._generations[-1] += new
         return new
@@ -281,6 +329,7 @@ class HubCore:
         """Take back a turn that has begun: its events wait again."""
         del instance._generations[-1][-len(new) :]
         instance._inbox = new[1:] + instance._inbox
+        instance._rewound = len(new) == 1
 
     def _end_turn(
         self, instance: Instance, commands: list[Command], custom_status: str | None, *, suspended: bool
@@ -299,20 +348,20 @@ class HubCore:
         events.append(h.OrchestratorCompletedEvent(-1, stamp))
         if completion is not None:
             self._finish(instance, events, completion, stamp)
-        elif self._check_replay == "turn":
+        elif self._check_replay == "turn" and not _is_ignored(instance):
             self._check(instance, events)
 
     def _count_turn(self, work: Instance | Entity) -> None:
         if self._turns_left is None:
             return
         if self._turns_left <= 0:
+            work._queued = True
+            self._queue.appendleft(work)
             if isinstance(work, Entity):
-                self._enqueue_entity(work)
                 raise OrchestrationNotFinished(
                     f"The limit of turns was reached at {self._now}, and entity {work._id} still has work to "
                     "do: if it signals itself, give the signal a time, or raise max_turns."
                 )
-            self._enqueue(work)
             raise OrchestrationNotFinished(
                 f"The limit of turns was reached at {self._now}, and instance '{work.instance_id}' "
                 f"({work.name}, generation {len(work._generations)}) still has work to do: let "
@@ -399,7 +448,8 @@ class HubCore:
             record = h.EntityUnlockSentEvent(
                 command.id, stamp, command.critical_section_id, instance.instance_id, command.entity_id
             )
-            self._unlock(command.entity_id, command.critical_section_id)
+            caller = Caller(instance, len(instance._generations))
+            self._unlock(command.entity_id, caller, command.critical_section_id)
         else:
             raise TypeError(f"A command of an unknown kind: {command!r}")
         events.append(record)
@@ -537,7 +587,7 @@ class HubCore:
         return instance
 
     def _start_activity(self, instance: Instance, command: ScheduleActivity) -> None:
-        self._queue.append(_Activity(instance, len(instance._generations), command))
+        self._put(ActivityWork(instance, len(instance._generations), command))
 
     def _start_sub_orchestration(self, instance: Instance, command: CallSubOrchestrator) -> None:
         parent = Parent(instance, len(instance._generations), command.id)
@@ -567,13 +617,18 @@ class HubCore:
         instance: Instance,
         event: h.HistoryEvent | None,
         generation: int | None = None,
+        activity: ActivityWork | None = None,
     ) -> None:
         moment = max(moment, self._now)
         if event is not None:
             event.timestamp = moment.replace(tzinfo=timezone.utc)
         if generation is None:
             generation = len(instance._generations)
-        heapq.heappush(self._agenda, _Due(moment, next(self._serial), instance, generation, event))
+        heapq.heappush(self._agenda, _Due(moment, self._place(), instance, generation, event, activity))
+
+    def _place(self) -> int:
+        """The place of something among all that is due at the same moment."""
+        return self._shuffle.getrandbits(128) if self._shuffle is not None else next(self._serial)
 
     # -- entities
 
@@ -594,7 +649,7 @@ class HubCore:
     def _signal_entity(self, entity_id: str, operation: EntityOperation, when: datetime | None) -> None:
         entity = self._entity(entity_id)
         if when is not None and when > self._now:
-            heapq.heappush(self._agenda, _Due(when, next(self._serial), entity, 0, operation))
+            heapq.heappush(self._agenda, _Due(when, self._place(), entity, 0, operation))
         else:
             self._ask_entity(entity, operation)
 
@@ -605,18 +660,19 @@ class HubCore:
     def _enqueue_entity(self, entity: Entity) -> None:
         if not entity._queued:
             entity._queued = True
-            self._queue.append(entity)
+            self._put(entity)
 
     def _lock_entities(self, request: LockRequest) -> None:
         self._ask_entity(self._entity(request.lock_set[request.position]), request)
 
-    def _unlock(self, entity_id: str, critical_section_id: str) -> None:
+    def _unlock(self, entity_id: str, caller: Caller, critical_section_id: str) -> None:
         entity = self._entity(entity_id)
         holder = entity._holder
-        if holder is not None and holder.critical_section_id == critical_section_id:
+        # An id is drawn from the clock, so two generations may have the same.
+        if holder is not None and holder[:2] == (caller, critical_section_id):
             entity._holder = None
         else:
-            entity._drop_request(critical_section_id)
+            entity._drop_request(caller, critical_section_id)
         self._enqueue_entity(entity)
 
     def _begin_batch(self, entity: Entity) -> list[EntityOperation] | None:
@@ -632,6 +688,8 @@ class HubCore:
             return batch
         if entity._holder is None and entity._waiting:
             self._grant(entity, cast("LockRequest", entity._waiting.popleft()))
+            if entity._waiting:  # the new holder may have called it meanwhile
+                self._enqueue_entity(entity)
         return None
 
     def _grant(self, entity: Entity, request: LockRequest) -> None:
@@ -672,22 +730,128 @@ class HubCore:
         if entity._waiting:
             self._enqueue_entity(entity)
 
+    def _release_orphaned_locks(self) -> int:
+        """Unlock the entities whose holder has ended or is gone. Returns how many there were."""
+        orphaned = [
+            (entity, entity._holder)
+            for entity in self._entities.values()
+            if entity._holder is not None and not self._is_alive(entity._holder.caller)
+        ]
+        for entity, holder in orphaned:
+            self._unlock(entity._id, holder.caller, holder.critical_section_id)
+        return len(orphaned)
+
+    def _is_alive(self, caller: Caller) -> bool:
+        instance = caller.instance
+        return (
+            self._instances.get(instance.instance_id) is instance
+            and instance.status not in TERMINAL
+            and caller.generation == len(instance._generations)
+        )
+
+    def _remove_empty_entities(self) -> int:
+        """Forget the entities without a state that nobody waits for or holds. Returns how many there were."""
+        empty = [
+            id
+            for id, entity in self._entities.items()
+            if entity._state is None
+            and not entity._waiting
+            and entity._holder is None
+            and entity._running is None
+        ]
+        for id in empty:
+            del self._entities[id]
+        return len(empty)
+
     def _start_from_entity(self, action: NewOrchestration) -> None:
         ended = frozenset(status.value for status in TERMINAL)
         with suppress(InstanceAlreadyExists):  # as the backends do: it runs already
             self._create(
-                action.name, action.input, action.instance_id, version=action.version, replaceable=ended
+                action.name,
+                action.input,
+                action.instance_id or self._new_id(),
+                version=action.version,
+                replaceable=ended,
             )
 
     def _new_id(self) -> str:
         return f"{self._random.getrandbits(128):032x}"
 
+    # -- rewinding
+
+    def _rewind(self, instance: Instance, reason: str | None) -> None:
+        """Take the failures out of the history of a failed instance, so that what failed is tried again.
+
+        The history is cut as the SDK's worker cuts it (``_build_rewind_result``): failed activities are
+        forgotten altogether, of failed sub-orchestrations only that they failed, for these are rewound too.
+        """
+        self._refuse_in_a_turn()
+        events = instance._generations[-1]
+        failed = {event.task_scheduled_id for event in events if isinstance(event, h.TaskFailedEvent)}
+        kept = [
+            event
+            for event in events
+            if not isinstance(event, _TAKEN_BACK)
+            and not (isinstance(event, h.TaskScheduledEvent) and event.event_id in failed)
+        ]
+        kept += [
+            h.OrchestratorStartedEvent(-1, self._stamp),
+            h.ExecutionRewoundEvent(-1, self._stamp, reason),
+            h.OrchestratorCompletedEvent(-1, self._stamp),
+        ]
+        instance._generations[-1] = kept
+        instance._execution = None
+        instance._inbox = []
+        instance._rewound = True
+        instance._output = instance.failure = None
+        instance.status = OrchestrationStatus.RUNNING
+        instance.last_updated_at = self._now
+        completed = {
+            event.task_scheduled_id
+            for event in kept
+            if isinstance(event, h.SubOrchestrationInstanceCompletedEvent)
+        }
+        for event in kept:
+            if isinstance(event, h.SubOrchestrationInstanceCreatedEvent) and event.event_id not in completed:
+                self._rewind_child(instance, event, reason)
+        self._enqueue(instance)
+
+    def _rewind_child(
+        self, instance: Instance, created: h.SubOrchestrationInstanceCreatedEvent, reason: str | None
+    ) -> None:
+        child = self._instances.get(created.instance_id)
+        if child is None:  # purged: it runs afresh
+            parent = Parent(instance, len(instance._generations), created.event_id)
+            self._create(
+                created.name, created.input, created.instance_id, version=created.version, parent=parent
+            )
+        elif child.status is OrchestrationStatus.FAILED:
+            self._rewind(child, reason)
+        elif child.status in TERMINAL and child._parent is not None:
+            end = next(
+                e for e in reversed(child._generations[-1]) if isinstance(e, h.ExecutionCompletedEvent)
+            )
+            status = OrchestrationStatus(end.orchestration_status)
+            completion = Complete(-1, status, end.result, end.failure_details)
+            self._tell_parent(child, completion, self._stamp)
+
     # -- a worker that stops
+
+    def _hand_out_again(self) -> None:
+        """Take back the activities that are running, and let them be run from the beginning."""
+        agenda = sorted(self._agenda)
+        self._agenda[:] = [due for due in agenda if due.activity is None]  # sorted is a heap, too
+        for due in agenda:
+            if due.activity is not None and due.activity.is_wanted():
+                self._put(due.activity)
 
     def _restart_worker(self) -> None:
         """Drop all generators, and rebuild them from what is recorded, as the next worker does."""
         for instance in self._instances.values():
-            if instance._execution is not None:
+            execution = instance._execution
+            if execution is None or instance._broken is not None:
+                continue
+            if execution.context._options is self.worker_options:  # others are rebuilt in their next turn
                 instance._execution, _ = rebuild(
                     instance.instance_id,
                     instance._generations[-1],
@@ -707,7 +871,7 @@ class HubCore:
         if instance._queued or (instance._held_until is not None and instance._held_until > self._now):
             return
         instance._queued = True
-        self._queue.append(instance)
+        self._put(instance)
 
     def _raise_event(self, instance: Instance, name: str, data: str | None) -> None:
         self._refuse_in_a_turn()
@@ -732,9 +896,45 @@ class HubCore:
         self._refuse_in_a_turn()
         if instance.status in TERMINAL:
             return  # and what it started lives on
+        if instance._held_until is not None and instance._held_until > self._now:
+            # What waits for its start time never starts, so none of its code runs.
+            instance._held_until, instance._inbox = None, []
         event = h.ExecutionTerminatedEvent(-1, self._stamp, output, recursive)
         self._deliver(instance, len(instance._generations), event)
         if recursive:
             for child in list(self._instances.values()):
                 if child._parent is not None and child._parent.instance is instance:
                     self._terminate(child, output, recursive)
+
+    def _restart(self, instance: Instance, with_new_id: bool) -> Instance:
+        """Start again what an instance that has ended was started with, whatever it continued as."""
+        self._refuse_in_a_turn()
+        instance_id = self._new_id() if with_new_id else instance.instance_id
+        self._instances.pop(instance_id, None)
+        recorded = (e for e in instance._generations[0] if isinstance(e, h.ExecutionStartedEvent))
+        started = next(recorded, instance._start_event)
+        assert started is not None
+        return self._create(
+            started.name, started.input, instance_id, version=started.version, tags=started.tags
+        )
+
+    def _purge(self, instances: Iterable[Instance], recursive: bool) -> int:
+        """Forget those that have ended, and where ``recursive`` what they started; returns how many.
+
+        What has not ended stays, and all that it started with it. Nothing has to be taken from the queue or
+        the agenda: what they hold for an instance that has ended does nothing.
+        """
+        self._refuse_in_a_turn()
+        children: dict[Instance, list[Instance]] = {}
+        if recursive:
+            for child in self._instances.values():
+                if child._parent is not None:
+                    children.setdefault(child._parent.instance, []).append(child)
+        left, purged = list(instances), 0
+        while left:
+            instance = left.pop()
+            if instance.status in TERMINAL and self._instances.get(instance.instance_id) is instance:
+                del self._instances[instance.instance_id]
+                purged += 1
+                left += children.get(instance, [])
+        return purged

@@ -157,12 +157,11 @@ class Entity:
             self._waiting = deque(kept)
         return batch
 
-    def _drop_request(self, critical_section_id: str) -> None:
+    def _drop_request(self, caller: Caller, critical_section_id: str) -> None:
         """Forget the request of a critical section that has ended before it had all its locks."""
+        section = caller, critical_section_id
         self._waiting = deque(
-            entry
-            for entry in self._waiting
-            if not (isinstance(entry, LockRequest) and entry.critical_section_id == critical_section_id)
+            entry for entry in self._waiting if not (isinstance(entry, LockRequest) and entry[:2] == section)
         )
 
 

@@ -24,7 +24,7 @@ from dt_testkit.errors import (
 )
 from dt_testkit.execution import Payloads, ScheduleActivity, WorkerOptions
 from dt_testkit.execution.execution import naive
-from dt_testkit.hub.core import HubCore
+from dt_testkit.hub.core import ActivityWork, HubCore
 from dt_testkit.hub.entities import Entity, EntityRunner
 from dt_testkit.hub.instance import TERMINAL, Instance
 from dt_testkit.hub.stubs import Call, Stub, name_of
@@ -34,9 +34,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
 
     from durabletask.client import AsyncTaskHubGrpcClient, TaskHubGrpcClient
-    from durabletask.serialization import DataConverter
     from durabletask.exception_properties import ExceptionPropertiesProvider
+    from durabletask.serialization import DataConverter
     from durabletask.worker import VersioningOptions
+
+    from dt_testkit.hub.serving import HubServer
 
 MAX_TURNS = 1_000_000
 # How long time waits for an activity that another thread runs, in seconds of real time. It cannot wait for
@@ -61,6 +63,10 @@ class TaskHub(HubCore):
         When the recorded history is replayed through a fresh generator: when a generation ends, after every
         turn (slow for long histories, quick to find the place), or never. A difference raises
         :class:`ReplayDivergence` out of the call that was driving the hub.
+    shuffle : bool
+        Whether the order of what is due at the same moment is drawn from the seed. The results of a fan-out
+        then come in any order and in several turns, as they may in production. Default: the order in which
+        it was asked for.
     maximum_timer_interval : timedelta | None
         As the worker's: timers longer than this are chunked. None, as in the worker for the Durable Task
         Scheduler, chunks nothing.
@@ -100,6 +106,7 @@ class TaskHub(HubCore):
         seed: int = 0,
         data_converter: DataConverter | None = None,
         check_replay: Literal["generation", "turn", "never"] = "generation",
+        shuffle: bool = False,
         maximum_timer_interval: timedelta | None = None,
         exception_properties_provider: ExceptionPropertiesProvider | None = None,
     ) -> None:
@@ -114,11 +121,13 @@ class TaskHub(HubCore):
             start_time=start_time,
             seed=seed,
             check_replay=check_replay,
+            shuffle=shuffle,
             options=WorkerOptions(maximum_timer_interval, None, exception_properties_provider),
         )
         self.data_converter = self._payloads.converter
         self._stubs: dict[str, Stub] = {}
         self._entity_runner = EntityRunner(self._registry.entities, self._payloads, self._new_id)
+        self._server: HubServer | None = None
         self._lock = threading.RLock()
         self._returned = threading.Condition(self._lock)
         self._outside: dict[int, int] = {}  # how many activities each thread is running
@@ -146,8 +155,30 @@ class TaskHub(HubCore):
     def use_versioning(self, version: VersioningOptions) -> None:
         """Set the versioning options of the worker, now or later: a later one is another worker's.
 
-        Generators that are alive are dropped and rebuilt, and instances that were rejected are looked at
-        again, as happens where a new release of a worker takes over.
+        Instances that were rejected are looked at again at once. One in flight is replayed by the new worker
+        in its next turn, and its version is evaluated then, as on every replay: a worker that has become
+        strict fails or rejects it in the middle of its life.
+
+        Parameters
+        ----------
+        version : VersioningOptions
+            Which versions the worker takes, what becomes of the others, and the version of sub-orchestrations
+            that are called without one. Without a ``failure_strategy`` the others stay Running for ever, as
+            on the SDK's worker; what waits for one then raises :class:`OrchestrationBlocked` and says so.
+
+        Examples
+        --------
+        >>> from durabletask.worker import VersionFailureStrategy, VersioningOptions, VersionMatchStrategy
+        >>> from dt_testkit import TaskHub
+        >>> def greet(ctx, name):
+        ...     return f"Hello {name}"
+        >>> hub = TaskHub()
+        >>> _ = hub.add_orchestrator(greet)
+        >>> hub.use_versioning(
+        ...     VersioningOptions("2.0", "2.0", VersionMatchStrategy.STRICT, VersionFailureStrategy.FAIL)
+        ... )
+        >>> hub.run(greet, version="1.0").failure.message
+        "The orchestration version '1.0' does not match the worker version '2.0'."
         """
         with self._lock:
             self._refuse_in_a_turn()
@@ -165,7 +196,8 @@ class TaskHub(HubCore):
         return_value: Any = None,
         side_effect: Any = None,
         wraps: Callable[..., Any] | None = None,
-        duration: timedelta = timedelta(0),
+        duration: timedelta | Callable[[Any], timedelta] = timedelta(0),
+        duplicate: bool = False,
     ) -> Stub:
         """Put a stand-in in the place of an activity, registered or not.
 
@@ -180,8 +212,12 @@ class TaskHub(HubCore):
             or an iterable of results and exceptions, one for each call.
         wraps : Callable | None
             The function to call, the activity itself for one; calls are noted.
-        duration : timedelta
-            How long a call takes in virtual time, whether it succeeds or fails.
+        duration : timedelta | Callable
+            How long a call takes in virtual time, whether it succeeds or fails; or a function of the input
+            that tells.
+        duplicate : bool
+            Whether every call is made twice, as may happen in production, where activities run at least
+            once. The first outcome counts, be it a failure; the second is dropped.
 
         Returns
         -------
@@ -197,6 +233,7 @@ class TaskHub(HubCore):
             side_effect=side_effect,
             wraps=wraps,
             duration=duration,
+            duplicate=duplicate,
         )
         return made
 
@@ -206,7 +243,7 @@ class TaskHub(HubCore):
         *,
         return_value: Any = None,
         side_effect: Any = None,
-        duration: timedelta = timedelta(0),
+        duration: timedelta | Callable[[Any], timedelta] = timedelta(0),
     ) -> Stub:
         """Put a stand-in in the place of an orchestrator, as :meth:`stub` does for an activity."""
         name = name_of(orchestrator, "orchestrator")
@@ -220,7 +257,7 @@ class TaskHub(HubCore):
             duration=duration,
         )
         # A stand-in is replayed like any orchestrator, and must answer the same again.
-        answers: dict[tuple[str, int, int], tuple[Any, Exception | None]] = {}
+        answers: dict[tuple[str, int, int], tuple[timedelta, Any, Exception | None]] = {}
 
         def stand_in(ctx: task.OrchestrationContext, input: Any) -> Generator[task.Task[Any], Any, Any]:
             instance = self._instances[ctx.instance_id]
@@ -228,15 +265,16 @@ class TaskHub(HubCore):
             if key not in answers:
                 decoded = self._payloads.decode_input(instance._input, made.function)
                 call = Call(decoded, instance._attempt, ctx.instance_id, 0, ctx.current_utc_datetime)
+                takes = made._takes(decoded)
                 try:
-                    answers[key] = made._call(call, ctx), None
+                    answers[key] = takes, made._call(call, ctx), None
                 except DurableTestError:
                     raise
                 except Exception as error:
-                    answers[key] = None, error
-            if made.duration:
-                yield ctx.create_timer(made.duration)
-            result, failure = answers[key]
+                    answers[key] = takes, None, error
+            takes, result, failure = answers[key]
+            if takes:
+                yield ctx.create_timer(takes)
             if failure is not None:
                 raise failure
             return result
@@ -433,6 +471,54 @@ class TaskHub(HubCore):
                 self._settle()
             self._set_clock(target)
 
+    # -- faults
+
+    def crash_worker(self) -> None:
+        """Let the worker die, and the next one take over. For between the calls that drive the hub.
+
+        Every generator is dropped, and rebuilt by replay. Activities that take time (the ``duration`` of a
+        stub) and are not done yet are lost: they are handed out again, and so run once more from the
+        beginning, when the hub is driven next. What is recorded stays: histories, entities and their locks,
+        timers, events that have arrived.
+
+        Raises
+        ------
+        ReplayDivergence
+            An orchestrator does not get back to where it was, for it depends on what no history records.
+        DurableTestError
+            The hub is in a turn, an activity or an entity is running, or the hub is served: then the workers
+            are processes of their own, and it is those that can die.
+
+        Examples
+        --------
+        >>> from datetime import timedelta
+        >>> from dt_testkit import TaskHub
+        >>> def order(ctx, amount):
+        ...     return (yield ctx.call_activity("charge", input=amount))
+        >>> hub = TaskHub()
+        >>> _ = hub.add_orchestrator(order)
+        >>> charge = hub.stub("charge", return_value="PAY-1", duration=timedelta(minutes=2))
+        >>> instance = hub.start(order, input=42)
+        >>> hub.advance(timedelta(minutes=1))
+        >>> hub.crash_worker()
+        >>> instance.wait().output, len(charge.calls), hub.now.minute
+        ('PAY-1', 2, 3)
+        """
+        with self._lock:
+            self._refuse_in_a_turn()
+            if self._outside:
+                raise DurableTestError(
+                    "crash_worker() is called while an activity or an entity runs: give the activity a stub "
+                    "with a duration, and crash the worker between the calls that drive the hub."
+                )
+            if self._server is not None:
+                raise DurableTestError(
+                    f"The hub is served on {self._server.address}, and its workers are not in its hands: stop "
+                    "one of them instead."
+                )
+            self._hand_out_again()
+            self._restart_worker()
+
     # -- clients
 
     @property
@@ -452,6 +538,93 @@ class TaskHub(HubCore):
 
             self._async_client = connect_async(self)
         return self._async_client
+
+    def serve(
+        self,
+        port: int = 0,
+        *,
+        host: str = "localhost",
+        time: Literal["skip", "real"] = "skip",
+        patience: float | None = 1.0,
+    ) -> HubServer:
+        """Let workers and clients of any language connect over gRPC. What is due is done by the workers.
+
+        Parameters
+        ----------
+        port : int
+            The port to listen on; 0 for any that is free.
+        host : str
+            The interface to listen on. Anything but this machine alone must be asked for: there is neither
+            encryption nor authentication.
+        time : {"skip", "real"}
+            With ``"skip"``, virtual time jumps to the next due moment when nothing is in flight: at once
+            while a client waits for an instance to start or complete, else after ``patience``. With
+            ``"real"`` it passes as real time does.
+        patience : float | None
+            For how many seconds of real time no client may have asked for anything new (started an instance,
+            raised an event, ...) before time jumps though nobody waits. None: then it never does.
+
+        Returns
+        -------
+        HubServer
+            With ``address``, for ``host_address``, and ``stop()``; leaving its context stops it.
+
+        Raises
+        ------
+        DurableTestError
+            The hub is served already, or the port is taken.
+
+        Examples
+        --------
+        >>> from datetime import timedelta
+        >>> from durabletask.client import TaskHubGrpcClient
+        >>> from durabletask.worker import TaskHubGrpcWorker
+        >>> from dt_testkit import TaskHub
+        >>> def sleeper(ctx, days):
+        ...     yield ctx.create_timer(timedelta(days=days))
+        ...     return "awake"
+        >>> with TaskHub().serve() as server, TaskHubGrpcWorker(host_address=server.address) as worker:
+        ...     _ = worker.add_orchestrator(sleeper)
+        ...     worker.start()
+        ...     client = TaskHubGrpcClient(host_address=server.address)
+        ...     sleeping = client.schedule_new_orchestration(sleeper, input=30)
+        ...     client.wait_for_orchestration_completion(sleeping, timeout=10).get_output()
+        ...     client.close()
+        'awake'
+        """
+        from dt_testkit.hub.serving import HubServer
+
+        if time not in ("skip", "real"):
+            raise ValueError(f"time is 'skip' or 'real', not {time!r}.")
+        with self._lock:
+            self._refuse_in_a_turn()
+            if self._server is not None:
+                raise DurableTestError(f"The hub is served already, on {self._server.address}: stop() that.")
+            self._server = HubServer(self, host, port, time, patience)
+            return self._server
+
+    def _put(self, work: Instance | Entity | ActivityWork) -> None:
+        super()._put(work)
+        if self._server is not None:
+            self._server.wake()
+
+    def _refresh(self) -> None:
+        if self._server is None:
+            self._settle()
+        else:
+            self._deliver_due()
+
+    def _settle(self) -> None:
+        if self._server is None:
+            super()._settle()
+            return
+        turns, self._turns_left = self._turns_left, None  # the workers' turns are not counted
+        try:
+            self._server.settle()
+            while self._deliver_due():
+                self._server.settle()
+        finally:
+            self._turns_left = turns
 
     # -- driving
 
@@ -529,15 +702,29 @@ class TaskHub(HubCore):
     # -- running activities
 
     def _run_activity(self, instance: Instance, generation: int, command: ScheduleActivity) -> None:
-        payloads = self._payloads
-        name = command.name
+        stub = self._stubs.get(command.name)
+        try:
+            event, duration = self._run_once(instance, command, stub)
+            if stub is not None and stub.duplicate:
+                self._run_once(instance, command, stub)
+        except BaseException as problem:  # the test's own, or an interrupt: nobody runs it again
+            instance._broken = problem
+            raise
+        if duration:
+            work = ActivityWork(instance, generation, command)
+            self._schedule(self._now + duration, instance, event, generation, work)
+        else:
+            self._deliver(instance, generation, event)
+
+    def _run_once(
+        self, instance: Instance, command: ScheduleActivity, stub: Stub | None
+    ) -> tuple[h.HistoryEvent, timedelta]:
+        """Run an activity: what comes of it, and how long it takes. What is the test's own is raised."""
+        payloads, name = self._payloads, command.name
         duration = timedelta(0)
-        event: h.HistoryEvent
         try:
             context = task.ActivityContext(instance.instance_id, command.id)
-            stub = self._stubs.get(name)
             if stub is not None:
-                duration = stub.duration
                 function = stub.function or self._noted_function(instance, name)
                 call = Call(
                     payloads.decode_input(command.input, function),
@@ -546,6 +733,7 @@ class TaskHub(HubCore):
                     command.id,
                     self._now,
                 )
+                duration = stub._takes(call.input)
                 result = payloads.serialize(self._outside_the_lock(stub._call, call, context))
             else:
                 function = self._registry.activities.get(name)
@@ -554,24 +742,11 @@ class TaskHub(HubCore):
                 data = command.input
                 given = payloads.deserialize(data, payloads.input_type(function)) if data else None
                 result = payloads.serialize(self._outside_the_lock(function, context, given))
-            event = h.TaskCompletedEvent(-1, self._stamp, command.id, result)
+            return h.TaskCompletedEvent(-1, self._stamp, command.id, result), duration
         except Exception as error:
-            try:
-                if isinstance(error, DurableTestError):
-                    raise
-                if isinstance(error, AssertionError) and name in self._stubs:
-                    raise  # the test's own, in a side_effect; not a failure of the activity it stands for
-                event = h.TaskFailedEvent(-1, self._stamp, command.id, self._failure_of(error))
-            except Exception as problem:
-                instance._broken = problem
-                raise
-        except BaseException as interruption:  # an interrupt, pytest.fail(): nobody runs it again
-            instance._broken = interruption
-            raise
-        if duration:
-            self._schedule(self._now + duration, instance, event, generation)
-        else:
-            self._deliver(instance, generation, event)
+            if isinstance(error, AssertionError) and stub is not None:
+                raise  # of a side_effect; not a failure of the activity it stands for
+            return h.TaskFailedEvent(-1, self._stamp, command.id, self._failure_of(error)), duration
 
     def _run_entity(self, entity: Entity) -> None:
         batch = self._begin_batch(entity)

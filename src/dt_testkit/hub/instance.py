@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from durabletask.client import OrchestrationStatus
 
-from dt_testkit.errors import NotSimulated
+from dt_testkit.errors import InstanceNotFound, InvalidState
 from dt_testkit.history import History
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from dt_testkit.errors import VersionRejected
     from dt_testkit.execution import Execution, Operation
     from dt_testkit.hub.hub import TaskHub
+    from dt_testkit.hub.wire import EncodedHistory
 
 TERMINAL = frozenset(
     {OrchestrationStatus.COMPLETED, OrchestrationStatus.FAILED, OrchestrationStatus.TERMINATED}
@@ -78,6 +79,8 @@ class Instance:
         self._broken: BaseException | None = None
         self._held_until: datetime | None = None
         self._rejected: VersionRejected | None = None
+        self._rewound = False
+        self._encoded: EncodedHistory | None = None
 
     def __repr__(self) -> str:
         return f"<Instance {self.instance_id!r} of {self.name} {self.status.name}>"
@@ -154,15 +157,75 @@ class Instance:
         with self._hub._lock:
             self._hub._terminate(self, self._hub._payloads.serialize(output), recursive)
 
-    def rewind(self) -> None:
-        """Not simulated yet: it comes with the rest of the client's calls."""
-        raise NotSimulated(
-            "rewind() is not simulated by this release: use the SDK's in-memory backend for it."
-        )
+    def rewind(self, reason: str | None = None) -> None:
+        """Try again what failed: activities that failed run once more, sub-orchestrations are rewound too.
 
-    def restart(self) -> Instance:
-        """Not simulated yet: it comes with the rest of the client's calls."""
-        raise NotSimulated("restart() is not simulated by this release: start() a new instance instead.")
+        As on the SDK's worker, an activity that was retried by a policy cannot be rewound: the timers between
+        its attempts stay in the history, and the code no longer gets by them.
+
+        Raises
+        ------
+        InstanceNotFound
+            It is not in the hub any more: it was purged, or another instance has its id.
+        InvalidState
+            It has not failed.
+        """
+        with self._hub._lock:
+            self._refuse_if_gone("rewound")
+            if self.status is not OrchestrationStatus.FAILED:
+                raise InvalidState(
+                    f"Instance '{self.instance_id}' is {self.status.name}: only one that FAILED is rewound."
+                )
+            self._hub._rewind(self, reason)
+
+    def restart(self, *, restart_with_new_instance_id: bool = False) -> Instance:
+        """Start it again, once it has ended, with the input, version and tags it was first started with.
+
+        Parameters
+        ----------
+        restart_with_new_instance_id : bool
+            Whether the new instance gets an id drawn from the hub's seed. Otherwise it has this one's id and
+            takes its place in the hub; this object still shows the life that has ended.
+
+        Returns
+        -------
+        Instance
+            The new one. It takes its first turn when the hub is driven.
+
+        Raises
+        ------
+        InstanceNotFound
+            It is not in the hub any more: it was purged, or another instance has its id.
+        InvalidState
+            It has not ended.
+
+        Examples
+        --------
+        >>> from dt_testkit import TaskHub
+        >>> def greet(ctx, name):
+        ...     return f"Hello {name}"
+        >>> hub = TaskHub()
+        >>> _ = hub.add_orchestrator(greet)
+        >>> first = hub.run(greet, input="ana")
+        >>> second = first.restart(restart_with_new_instance_id=True)
+        >>> second.wait().output
+        'Hello ana'
+        """
+        with self._hub._lock:
+            self._refuse_if_gone("restarted")
+            if not self.is_terminal:
+                raise InvalidState(
+                    f"Instance '{self.instance_id}' is {self.status.name}, and only one that has ended can "
+                    "be restarted: wait() for it, or terminate() it and settle() the hub."
+                )
+            return self._hub._restart(self, restart_with_new_instance_id)
+
+    def _refuse_if_gone(self, done: str) -> None:
+        if self._hub._instances.get(self.instance_id) is not self:
+            raise InstanceNotFound(
+                f"Instance '{self.instance_id}' cannot be {done}, for it was purged or another has taken its "
+                "id: start() a new one, or take the other from hub.instance()."
+            )
 
     def wait(self, timeout: timedelta | None = None) -> Instance:
         """Drive the hub until it has ended.

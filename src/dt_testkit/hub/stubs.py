@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from durabletask.task import get_name
 
-from dt_testkit.errors import StubExhausted
+from dt_testkit.errors import DurableTestError, StubExhausted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,9 +49,11 @@ class Stub:
     name : str
         The name it is registered under.
     calls : list[Call]
-        Every call, in order.
-    duration : timedelta
-        How long a call takes, in virtual time.
+        Every call, in order; one that a fault repeats is there as often as it was made.
+    duration : timedelta | Callable
+        How long a call takes, in virtual time; or a function of the input that tells.
+    duplicate : bool
+        Whether every call is made twice.
     """
 
     def __init__(
@@ -62,22 +64,27 @@ class Stub:
         return_value: Any,
         side_effect: Any,
         wraps: Callable[..., Any] | None,
-        duration: timedelta,
+        duration: timedelta | Callable[[Any], timedelta],
+        duplicate: bool = False,
     ) -> None:
-        if not isinstance(duration, timedelta):
+        if not isinstance(duplicate, bool):
+            raise TypeError(f"Stub '{name}': duplicate is True or False, not {duplicate!r}.")
+        if not isinstance(duration, timedelta) and not callable(duration):
             raise TypeError(
-                f"Stub '{name}': duration is a timedelta, such as timedelta(hours=3), not {duration!r}."
+                f"Stub '{name}': duration is a timedelta, such as timedelta(hours=3), not {duration!r}; or a "
+                "function of the input that gives one."
             )
         answers = {"return_value": return_value, "side_effect": side_effect, "wraps": wraps}
         given = [word for word, value in answers.items() if value is not None]
         if len(given) > 1:
             raise TypeError(f"Stub '{name}' takes one answer, and is given {' and '.join(given)}.")
-        if duration < timedelta(0):
+        if isinstance(duration, timedelta) and duration < timedelta(0):
             raise ValueError(f"Stub '{name}': a duration cannot be negative, and this one is {duration}.")
         self.name = name
         self.function = wraps or function
         self.calls: list[Call] = []
         self.duration = duration
+        self.duplicate = duplicate
         self._return_value = return_value
         self._wraps = wraps
         self._effect: Any = None
@@ -104,6 +111,24 @@ class Stub:
     def call_count(self) -> int:
         """How often it was called."""
         return len(self.calls)
+
+    def _takes(self, input: Any) -> timedelta:
+        """How long a call with that input takes; a mistake in that is the test's, and leaves the hub."""
+        duration = self.duration
+        if isinstance(duration, timedelta):
+            return duration
+        try:
+            found: Any = duration(input)
+        except Exception as error:
+            raise DurableTestError(
+                f"Stub '{self.name}': its duration raised {type(error).__name__} for input {input!r}: {error}"
+            ) from error
+        if not isinstance(found, timedelta) or found < timedelta(0):
+            raise DurableTestError(
+                f"Stub '{self.name}': its duration gave {found!r} for input {input!r}, and has to give a "
+                "timedelta that is not negative."
+            )
+        return found
 
     def _call(self, call: Call, context: Any) -> Any:
         """Note the call and answer it, with a result or by raising."""

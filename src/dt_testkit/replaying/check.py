@@ -41,7 +41,7 @@ from dt_testkit.execution import (
     WorkerOptions,
 )
 from dt_testkit.execution.commands import moment
-from dt_testkit.execution.execution import naive
+from dt_testkit.execution.execution import VersionMismatch, naive
 from dt_testkit.execution.options import DEFAULT_OPTIONS
 from dt_testkit.replaying.oracle import worker_outcome
 from dt_testkit.replaying.report import Divergence, ReplayReport, plural, shown
@@ -221,7 +221,8 @@ def rebuild(
     -------
     tuple[Execution, list[Command]]
         The execution, ready for the next event, and what the code asked for that the history has no record
-        of; there is such only if the history was cut back, as it is by a rewind.
+        of; there is such only if the history was cut back, as it is by a rewind, or if the worker fails the
+        orchestration for its version.
 
     Raises
     ------
@@ -230,7 +231,7 @@ def rebuild(
     """
     one = _Check(instance_id, events, orchestrators, payloads, options)
     one.run(in_flight=True)
-    if one.divergences:
+    if one.divergences and not isinstance(one.execution.error, VersionMismatch):
         raise ReplayDivergence(one.report())
     one.execution.context._replaying = False
     return one.execution, one.next_commands
@@ -253,6 +254,8 @@ class _Check:
         self.compared = 0
         self.divergences: list[Divergence] = []
         self.next_commands: list[Command] = []
+        # Up to there, steps may be missing that are recorded later: those that were tried again.
+        self._rewound_at = _end_of_the_last_rewind(events)
         # Of the open turn: recorded events that do not match the command of their id, if there is one.
         self._unmatched: list[tuple[Any, Command | None]] = []
 
@@ -280,6 +283,7 @@ class _Check:
         events, execution, unmatched = self.events, self.execution, self._unmatched
         commands, context, process = execution.commands, execution.context, execution.process
         ended: h.ExecutionCompletedEvent | None = None
+        ended_before_rewind = False  # by an error of its own code, which a rewind does not take back
         for position, event in enumerate(events):
             kind = type(event)
             if kind is h.TaskScheduledEvent:
@@ -296,7 +300,9 @@ class _Check:
             elif kind is h.OrchestratorCompletedEvent:
                 if commands and not self._can_be_sent():
                     commands.clear()
-                if (commands or unmatched) and not self._close_turn(closed=True):
+                # Before a rewind steps may be missing: what failed was taken out, to be recorded again later.
+                whole = position > self._rewound_at
+                if (unmatched or (commands and whole)) and not self._close_turn(closed=whole):
                     self.compared = position + 1
                     return
             elif kind in _RECORDS:
@@ -311,7 +317,7 @@ class _Check:
                 if unmatched and not self._close_turn(closed=False):
                     self.compared = position
                     return
-                if context._status is not None:
+                if context._status is not None and position > self._rewound_at and not ended_before_rewind:
                     self.compared = position
                     self._ended_early(position)
                     return
@@ -320,15 +326,21 @@ class _Check:
                 ended = event  # type: ignore[assignment]
             else:
                 process(event)
+                if kind is h.ExecutionRewoundEvent:
+                    ended_before_rewind = context._status is not None
                 if kind is h.ExecutionStartedEvent:
                     self.orchestrator_name = event.name  # type: ignore[attr-defined]
                     if self._is_unknown(event):
                         self.compared = position + 1
                         return
+                    if isinstance(execution.error, VersionMismatch):
+                        self._not_taken(position + 1, in_flight)
+                        return
         self.compared = len(events)
         if unmatched and not self._close_turn(closed=False):
             return
-        if in_flight and ended is None and context._status is not None and _is_closed(events):
+        early = context._status is not None and not ended_before_rewind
+        if in_flight and ended is None and early and _is_closed(events):
             self._ended_early(len(events))
             return
         asked = execution.take_commands()
@@ -336,6 +348,20 @@ class _Check:
             self.next_commands = asked
         else:
             self._compare_end(ended, asked)
+
+    def _not_taken(self, position: int, in_flight: bool) -> None:
+        """A worker that does not take the version looks at nothing that comes after it."""
+        events = self.events
+        self.compared = len(events)
+        self.next_commands = asked = self.execution.take_commands()
+        step = next((event for event in events[position:] if type(event) in _RECORDS), None)
+        end = next((event for event in events if isinstance(event, h.ExecutionCompletedEvent)), None)
+        if end is not None:
+            self._compare_end(end, asked)
+        elif asked and (step is not None or (in_flight and _is_closed(events))):
+            self._ended_early(position if step is not None else len(events))
+        elif step is not None and not asked:
+            self._report_missing(step)
 
     def _can_be_sent(self) -> bool:
         """Whether what the turn asked for leaves the worker: not if the new input does not serialize."""
@@ -402,7 +428,10 @@ class _Check:
         elif event.instance_id != command.instance_id:
             yield "instance_id", event.instance_id, command.instance_id
         if kind is h.SubOrchestrationInstanceCreatedEvent and (event.version or None) != command.version:
-            yield "version", event.version, command.version
+            versioning = self.execution.context._options.versioning
+            # A default version is the worker's, and changes with each release of one.
+            if versioning is None or command.version not in (None, versioning.default_version):
+                yield "version", event.version, command.version
         name, now = ("data", command.data) if kind is h.EventSentEvent else ("input", command.input)
         was = event.input
         if was != now and (was or now) and show(was) != show(now):
@@ -445,7 +474,9 @@ class _Check:
         payload = _payload(item)
         when = naive(item.fire_at) if kind is CreateTimer else None
         tags = frozenset((getattr(item, "tags", None) or {}).items())
-        version = item.version or None if kind is CallSubOrchestrator else None
+        version = None
+        if kind is CallSubOrchestrator and self.execution.context._options.versioning is None:
+            version = item.version or None
         target = getattr(item, "instance_id", None)
         if kind in (CallEntity, SignalEntity):
             target = getattr(item, "entity_id", None) or getattr(item, "target_instance_id", None)
@@ -573,6 +604,8 @@ class _Check:
         execution = self.execution
         if execution.error is not None:
             error = execution.error
+            if execution.status is None:
+                return f"the worker does nothing, for it has no failure_strategy: {error}"
             return f"the code fails with {type(error).__name__}: {error}"
         if execution.status is not None:
             return f"the code has ended, {execution.status.name}"
@@ -687,6 +720,15 @@ def _name(item: Any) -> str | None:
     if kind is h.EntityUnlockSentEvent:
         return item.target_instance_id  # type: ignore[no-any-return]
     return getattr(item, "name", None)
+
+
+def _end_of_the_last_rewind(events: Sequence[h.HistoryEvent]) -> int:
+    """The position of the event that ends the turn of the last rewind; -1 if there was none."""
+    kinds = list(map(type, events))
+    if h.ExecutionRewoundEvent not in kinds:
+        return -1
+    end = len(kinds) - 1 - kinds[::-1].index(h.ExecutionRewoundEvent)
+    return end + (kinds[end + 1 : end + 2] == [h.OrchestratorCompletedEvent])
 
 
 def _is_closed(events: Sequence[h.HistoryEvent]) -> bool:
