@@ -11,18 +11,20 @@ import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from durabletask import task
-from durabletask.client import OrchestrationStatus
+from durabletask.client import OrchestrationStatus, TaskHubGrpcClient
+from durabletask.entities import EntityContext, EntityInstanceId
 from durabletask.history import ExecutionCompletedEvent, OrchestratorStartedEvent
 from durabletask.serialization import JsonDataConverter
 
 from dt_testkit import History, TaskHub, replay
-from dt_testkit.backends import embedded
+from dt_testkit.backends import embedded, timeskip
 from dt_testkit.history.codec import events_to_protobuf
 from dt_testkit.sdk import OrchestrationExecutor, Registry
 
@@ -82,11 +84,25 @@ def thirty_days(ctx: task.OrchestrationContext, _: Any) -> Generator[Any, Any, N
         yield ctx.create_timer(timedelta(days=1))
 
 
+def counter(ctx: EntityContext, amount: int) -> int:
+    total = int(ctx.get_state(int, 0)) + amount
+    ctx.set_state(total)
+    return total
+
+
+def entity_calls(ctx: task.OrchestrationContext, calls: int) -> Generator[Any, Any, int]:
+    total = 0
+    for _ in range(calls):
+        total = yield ctx.call_entity(EntityInstanceId("counter", "c"), "add", 1)
+    return total
+
+
 def register(worker: Any) -> None:
-    for orchestrator in (chain, typed_chain, hourly, thirty_days):
+    for orchestrator in (chain, typed_chain, hourly, thirty_days, entity_calls):
         worker.add_orchestrator(orchestrator)
     for activity in (act, typed_act):
         worker.add_activity(activity)
+    worker.add_entity(counter)
 
 
 def hub() -> TaskHub:
@@ -238,4 +254,81 @@ def plugin() -> list[Row]:
     ]
 
 
-ALL: list[Callable[[], list[Row]]] = [chain_of_200, long_chains, replays, timers, plugin]
+def entities() -> list[Row]:
+    """Entity calls of one orchestration, one after the other."""
+    calls = 10_000
+
+    def call() -> None:
+        assert hub().run(entity_calls, input=calls).output == calls
+
+    (best,) = best_in_turn(5, call)
+    rate = calls / best
+    what, ours = "entity calls, replay check included", f"{rate:,.0f} calls/s"
+    return [Row(what, ours, "–", "–", "≥ 10,000 calls/s", rate >= 10_000)]
+
+
+def thousand_at_once() -> list[Row]:
+    """A thousand chains of 20 alive at once, against the same chains one after the other."""
+
+    def run(instances: int) -> None:
+        one_hub = hub()
+        started = [one_hub.start(chain, input=20) for _ in range(instances)]
+        one_hub.settle()
+        assert all(instance.status is OrchestrationStatus.COMPLETED for instance in started)
+
+    def one_by_one() -> None:
+        for _ in range(1_000):
+            run(1)
+
+    at_once, alone = best_in_turn(3, partial(run, 1_000), one_by_one)
+    return [
+        Row(
+            "a chain of 20, a thousand alive at once",
+            f"{at_once:.2f} ms each",
+            f"one alone: {alone:.2f} ms",
+            f"{at_once / alone:.2f}×",
+            "≤ 1×",
+            at_once <= alone,
+        )
+    ]
+
+
+def over_the_wire() -> list[Row]:
+    """The real worker and client: on a served hub in skipped time, against the SDK's in-memory backend."""
+
+    def run(client: TaskHubGrpcClient, chains: int, length: int) -> None:
+        started = [client.schedule_new_orchestration(chain, input=length) for _ in range(chains)]
+        for instance_id in started:
+            state = client.wait_for_orchestration_completion(instance_id, timeout=120)
+            assert state is not None
+            assert state.runtime_status is OrchestrationStatus.COMPLETED
+
+    rows = []
+    with timeskip(register) as served, embedded(register) as in_memory:
+        for what, chains, length in (("100 chains of 5 at once", 100, 5), ("one chain of 500", 1, 500)):
+            ours, other = best_in_turn(
+                5, partial(run, served, chains, length), partial(run, in_memory, chains, length)
+            )
+            rows.append(
+                Row(
+                    f"{what}, over gRPC (`timeskip`)",
+                    ms(ours),
+                    f"SDK's in-memory backend: {ms(other)}",
+                    f"{other / ours:.2f}×",
+                    "≥ 1×",
+                    ours <= other,
+                )
+            )
+    return rows
+
+
+ALL: list[Callable[[], list[Row]]] = [
+    chain_of_200,
+    long_chains,
+    replays,
+    timers,
+    entities,
+    thousand_at_once,
+    over_the_wire,
+    plugin,
+]

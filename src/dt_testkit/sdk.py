@@ -10,9 +10,14 @@ from __future__ import annotations
 import os
 import sys
 import sysconfig
+import threading
 import traceback
+import uuid
+from contextlib import contextmanager
+from contextvars import ContextVar
+from datetime import datetime, timezone, tzinfo
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dt_testkit.errors import DurableTestError, UnsupportedSdkError
 
@@ -56,6 +61,8 @@ from durabletask.worker import _OrchestrationExecutor as OrchestrationExecutor  
 from durabletask.worker import _Registry as Registry  # noqa: E402
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from durabletask.exception_properties import ExceptionPropertiesProvider
     from durabletask.worker import VersioningOptions
 
@@ -79,6 +86,8 @@ __all__ = [
     "suppress_span_emission",
     "type_discovery",
     "version_failure",
+    "virtual_now",
+    "virtual_surroundings",
 ]
 
 
@@ -138,3 +147,110 @@ def relative_path(path: str) -> str:
     except ValueError:  # another drive
         return path
     return path if relative.startswith("..") else relative
+
+
+# -- the clock of the SDK's own code
+#
+# Two places in the SDK ask what time it is, and mean the time of the task hub: the entity behind recurring
+# schedules, and a retry policy with a retry_timeout. They look the clock up as a global of their module, and
+# find the one below there.
+
+
+class _Surroundings(NamedTuple):
+    now: Callable[[], datetime]
+    new_id: Callable[[], str] | None = None
+
+
+_local: ContextVar[_Surroundings | None] = ContextVar("dt_testkit_surroundings", default=None)
+_everywhere: tuple[_Surroundings, ...] = ()
+_everywhere_lock = threading.Lock()
+
+
+def _surroundings() -> _Surroundings | None:
+    here, everywhere = _local.get(), _everywhere
+    return here if here is not None else (everywhere[-1] if everywhere else None)
+
+
+def _now() -> datetime:
+    around = _surroundings()
+    if around is None:
+        return datetime.now(timezone.utc)
+    moment = around.now()
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=timezone.utc)
+
+
+def _new_token() -> str:
+    around = _surroundings()
+    return around.new_id() if around is not None and around.new_id is not None else uuid.uuid4().hex
+
+
+class _Datetime(datetime):
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> Any:
+        moment = _now()
+        return moment.astimezone(tz) if tz is not None else moment.astimezone().replace(tzinfo=None)
+
+
+def _watch_schedules() -> None:
+    """Let recurring schedules ask us for the time and for their tokens; without surroundings as ever."""
+    from durabletask.scheduled import models, schedule_entity
+
+    for module, name, ours in ((schedule_entity, "_now", _now), (models, "_new_token", _new_token)):
+        getattr(module, name)  # an AttributeError is a release of the SDK that was not looked at
+        setattr(module, name, ours)
+
+
+@contextmanager
+def virtual_surroundings(now: Callable[[], datetime], new_id: Callable[[], str]) -> Iterator[None]:
+    """Give the SDK's schedules a clock, and a source of ids, for what runs in this context alone.
+
+    Parameters
+    ----------
+    now : Callable
+        Called without arguments, it tells the time: UTC, naive or aware.
+    new_id : Callable
+        Called without arguments, it returns a new id.
+    """
+    _watch_schedules()
+    token = _local.set(_Surroundings(now, new_id))
+    try:
+        yield
+    finally:
+        _local.reset(token)
+
+
+@contextmanager
+def virtual_now(clock: Callable[[], datetime]) -> Iterator[None]:
+    """Give the SDK's own code a clock in the whole process, for workers that run in threads of their own.
+
+    It is what recurring schedules and ``retry_timeout`` go by. The clock that was given last counts; a
+    :class:`~dt_testkit.TaskHub` that works in process keeps its own.
+
+    Parameters
+    ----------
+    clock : Callable
+        Called without arguments, it tells the time: UTC, naive or aware. It is called from any thread.
+
+    Examples
+    --------
+    >>> from datetime import datetime
+    >>> from durabletask.scheduled.models import ScheduleState
+    >>> from durabletask.scheduled import schedule_entity
+    >>> from dt_testkit.sdk import virtual_now
+    >>> with virtual_now(lambda: datetime(2030, 1, 1)):
+    ...     schedule_entity._now()
+    datetime.datetime(2030, 1, 1, 0, 0, tzinfo=datetime.timezone.utc)
+    """
+    global _everywhere
+    mine = _Surroundings(clock)
+    with _everywhere_lock:
+        _watch_schedules()
+        vars(task)["datetime"] = _Datetime
+        _everywhere = (*_everywhere, mine)
+    try:
+        yield
+    finally:
+        with _everywhere_lock:
+            _everywhere = tuple(one for one in _everywhere if one is not mine)
+            if not _everywhere:
+                vars(task)["datetime"] = datetime

@@ -7,6 +7,8 @@ from datetime import datetime, timedelta
 
 import pytest
 from durabletask.client import OrchestrationStatus
+from durabletask.entities import EntityInstanceId
+from durabletask.history import EntityUnlockSentEvent
 from durabletask.task import RetryPolicy, TaskFailedError, when_all, when_any
 
 from dt_testkit import ReplayDivergence, StepError, drive, replay
@@ -229,3 +231,51 @@ def test_stepping_through_generations():
     step = drive(counter, 0)
     step.advance(timedelta(minutes=4))
     assert (step.output, len(step.histories)) == (3, 4)
+
+
+ANA, BEN = EntityInstanceId("Account", "ana"), EntityInstanceId("Account", "ben")
+
+
+def transfer(ctx, amount):
+    with (yield ctx.lock_entities([BEN, ANA])):
+        balance = yield ctx.call_entity(ANA, "withdraw", amount)
+        yield ctx.call_entity(BEN, "deposit", amount)
+    ctx.signal_entity(EntityInstanceId("audit", "all"), "note", amount)
+    return balance
+
+
+def test_entities_and_locks_are_stepped_through():
+    step = drive(transfer, 30)
+    assert [(op.kind, op.name) for op in step.pending] == [("lock", "@account@ana, @account@ben")]
+    step.complete()
+    assert [(op.kind, op.name, op.instance_id, op.input) for op in step.pending] == [
+        ("entity", "withdraw", "@account@ana", 30)
+    ]
+    step.complete(70, of=ANA)
+    step.complete(of="deposit")
+    assert step.output == 70
+    recorded = [type(event).__name__ for event in step.history]
+    assert recorded.count("EntityUnlockSentEvent") == 2
+    assert recorded.count("EntityOperationSignaledEvent") == 1
+
+
+def test_an_entity_operation_that_fails_releases_the_locks():
+    step = drive(transfer, 30)
+    step.complete()
+    step.fail(ValueError("not enough"), of="withdraw")
+    assert step.status is OrchestrationStatus.FAILED
+    assert (
+        "Operation 'withdraw' on entity '@account@ana' failed with error: not enough" in step.failure.message
+    )
+    assert sum(type(event) is EntityUnlockSentEvent for event in step.history) == 2
+
+
+def test_a_lock_neither_fails_nor_has_a_result():
+    step = drive(transfer, 30)
+    with pytest.raises(StepError, match="a lock cannot fail"):
+        step.fail(ValueError())
+    with pytest.raises(StepError, match="a lock has no result"):
+        step.complete("mine")
+    with pytest.raises(StepError, match="nothing like that is pending"):
+        step.complete(of=ANA)
+    assert step.pending[0].kind == "lock"

@@ -8,6 +8,7 @@ turn ends (in a simulation) or until the event that confirms it is met (on repla
 
 from __future__ import annotations
 
+import hashlib
 import math
 import sys
 import uuid
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
     from dt_testkit.execution.payloads import Payloads
 
 # The name space of the SDK's new_uuid(), part of the protocol: ids drawn here must be those drawn there.
-_UUID_NAMESPACE = uuid.uuid5(uuid.NAMESPACE_OID, "9e952958-5e33-4daf-827f-2fa12937b875")
+_UUID_NAMESPACE = uuid.uuid5(uuid.NAMESPACE_OID, "9e952958-5e33-4daf-827f-2fa12937b875").bytes
 
 
 class Open(NamedTuple):
@@ -148,9 +149,14 @@ class FakeOrchestrationContext(task.OrchestrationContext):
         return self._replaying
 
     def new_uuid(self) -> str:
-        name = f"{self._instance_id}_{self._now.strftime('%Y-%m-%dT%H:%M:%S.%fZ')}_{self._uuid_count}"
+        name = f"{self._instance_id}_{self._now.isoformat(timespec='microseconds')}Z_{self._uuid_count}"
         self._uuid_count += 1
-        return str(uuid.uuid5(_UUID_NAMESPACE, name))
+        # uuid.uuid5(_UUID_NAMESPACE, name), which takes five times as long: every entity call draws one.
+        digest = bytearray(hashlib.sha1(_UUID_NAMESPACE + name.encode(), usedforsecurity=False).digest()[:16])
+        digest[6] = digest[6] & 0x0F | 0x50
+        digest[8] = digest[8] & 0x3F | 0x80
+        text = digest.hex()
+        return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
     # -- what it asks for
 

@@ -319,7 +319,7 @@ class Execution:
                 timer = context._start_timer(delay, entry.command.site, retry_of=entry)
                 timer.set_retryable_parent(entry.task)  # type: ignore[arg-type]
                 return
-        failure = event.failure_details or task.FailureDetails("", "", None)
+        failure = self._payloads.fetch_failure(event.failure_details or task.FailureDetails("", "", None))
         entry.task.fail(f"{what} #{id} failed: {failure.message}", failure_to_protobuf(failure))
         self._resume()
 
@@ -416,7 +416,8 @@ class Execution:
         answered = self._answered(event.request_id)
         if answered is not None:
             entity_id, operation, entry = answered
-            details = failure_to_protobuf(event.failure_details or task.FailureDetails("", "", None))
+            given = event.failure_details or task.FailureDetails("", "", None)
+            details = failure_to_protobuf(self._payloads.fetch_failure(given))
             failure = EntityOperationFailedException(entity_id, operation, details)
             if self.context._critical is not None:
                 self.context._critical.recover_lock_after_call(entity_id)

@@ -24,6 +24,7 @@ def connect(hub: TaskHub) -> TaskHubGrpcClient:
     return TaskHubGrpcClient(
         channel=_Channel(HubService(hub)),
         data_converter=hub.data_converter,
+        payload_store=hub.payload_store,
         logger=_LOGGER,
         emit_trace_spans=False,
     )
@@ -34,6 +35,7 @@ def connect_async(hub: TaskHub) -> AsyncTaskHubGrpcClient:
     return AsyncTaskHubGrpcClient(
         channel=_AioChannel(HubService(hub)),
         data_converter=hub.data_converter,
+        payload_store=hub.payload_store,
         logger=_LOGGER,
         emit_trace_spans=False,
     )

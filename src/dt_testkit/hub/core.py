@@ -80,6 +80,8 @@ from dt_testkit.sdk import failure_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+    from dt_testkit.execution import Operation
+    from dt_testkit.hub.filters import Filters
     from dt_testkit.hub.hub import TaskHub
 
 
@@ -139,6 +141,8 @@ class HubCore:
         self._instances: dict[str, Instance] = {}
         self._entities: dict[str, Entity] = {}
         self._queue: deque[Instance | Entity | ActivityWork] = deque()
+        self._filters: Filters | None = None
+        self._left_out: list[Instance | ActivityWork] = []  # by the filters
         self._agenda: list[_Due] = []
         self._serial = count(1)
         self._turn_of: Instance | None = None
@@ -226,16 +230,18 @@ class HubCore:
         title = f"{indent}Instance '{instance.instance_id}' ({instance.name})"
         if instance.status is OrchestrationStatus.SUSPENDED:
             return [f"{title} is suspended: resume() it."]
+        if instance in self._left_out:
+            return [f"{title} is not worked on, for {self._why_not(instance)}"]
         if instance._rejected is not None and instance._execution is None:
             return [f"{indent}{instance._rejected}"]
         if instance._broken is not None:
             why = f"{type(instance._broken).__name__}: {instance._broken}"
             return [f"{title} does not go on, for its work was cut short by {why}"]
         if _is_ignored(instance):
-            why = cast("Execution", instance._execution).error
+            mismatch = cast("Execution", instance._execution).error
             return [
-                f"{title} stays Running for ever, for the worker's VersioningOptions have no failure_strategy: "
-                f"{why}. Set VersionFailureStrategy.FAIL or REJECT."
+                f"{title} stays Running for ever, for the worker's VersioningOptions have no "
+                f"failure_strategy: {mismatch}. Set VersionFailureStrategy.FAIL or REJECT."
             ]
         operations = instance.waiting_for
         if not operations:
@@ -250,6 +256,8 @@ class HubCore:
         lines = [f"{title} waits for"]
         for operation in operations:
             lines.append(f"{indent}  - {operation}")
+            if self._filters is not None:
+                lines += self._left_out_of(self._filters, operation, indent + "    ")
             if operation.kind == "lock":
                 lines += self._holders(instance, operation.name or "", indent + "    ")
             child = self._instances.get(operation.instance_id or "")
@@ -272,6 +280,8 @@ class HubCore:
     # -- a turn
 
     def _take_turn(self, instance: Instance) -> None:
+        if self._filters is not None and self._leaves_out(instance):
+            return
         new = self._begin_turn(instance)
         if new is None:
             return
@@ -280,7 +290,11 @@ class HubCore:
             execution, again = self._execution_of(instance, new)
             for event in new:
                 execution.process(event)
-            commands = again + execution.take_commands()
+            commands, custom_status = again + execution.take_commands(), execution.custom_status
+            if self._payloads.store is not None:
+                answer, instance_id = self._payloads.answer_command, instance.instance_id
+                commands = [answer(command, instance_id) for command in commands]
+                custom_status = self._payloads.answer(custom_status, instance_id)
         except VersionRejected as rejection:
             instance._rejected = rejection
             instance._execution = None
@@ -291,7 +305,7 @@ class HubCore:
             raise
         finally:
             self._turn_of = None
-        self._end_turn(instance, commands, execution.custom_status, suspended=execution.suspended)
+        self._end_turn(instance, commands, custom_status, suspended=execution.suspended)
 
     def _execution_of(self, instance: Instance, new: list[h.HistoryEvent]) -> tuple[Execution, list[Command]]:
         """The live execution of an instance, made or rebuilt if it has none.
@@ -475,7 +489,8 @@ class HubCore:
         else:
             instance.status = status
             instance._output = completion.result
-            instance.failure = completion.failure
+            failure = completion.failure
+            instance.failure = self._payloads.fetch_failure(failure) if failure is not None else None
             instance._inbox = []
             self._tell_parent(instance, completion, stamp)
         if self._check_replay != "never":
@@ -558,6 +573,8 @@ class HubCore:
         instance.tags = dict(tags or {})
         instance._input = input
         instance._parent = parent
+        if parent is not None:
+            parent.instance._children.append(instance)
         instance._attempt = attempt
         instance._start_event = h.ExecutionStartedEvent(
             -1,
@@ -777,6 +794,48 @@ class HubCore:
     def _new_id(self) -> str:
         return f"{self._random.getrandbits(128):032x}"
 
+    # -- what the worker's filters leave out
+
+    def _leaves_out(self, work: Instance | Entity | ActivityWork) -> bool:
+        """Whether that work is left out; it is then taken up again where the filters change."""
+        if self._why_not(work) is None:
+            return False
+        if isinstance(work, Entity):
+            work._queued = False
+            # Locks are the backend's business, and no work.
+            if work._holder is None and work._waiting and isinstance(work._waiting[0], LockRequest):
+                self._grant(work, cast("LockRequest", work._waiting.popleft()))
+        else:
+            self._left_out.append(work)  # an instance counts as queued, so it is here once
+        return True
+
+    def _why_not(self, work: Instance | Entity | ActivityWork) -> str | None:
+        filters = self._filters
+        if filters is None:
+            return None
+        if isinstance(work, Instance):
+            return filters.why_not("orchestration", work.name, work.version)
+        if isinstance(work, Entity):
+            return filters.why_not("entity", work.entity_id.entity)
+        return filters.why_not("activity", work.command.name)  # the SDK gives activities no version
+
+    def _left_out_of(self, filters: Filters, operation: Operation, indent: str) -> list[str]:
+        """Why nobody works on what an instance waits for, if the filters leave it out."""
+        problem = None
+        if operation.kind == "activity":
+            problem = filters.why_not("activity", operation.name or "")
+        elif operation.kind == "entity":
+            problem = self._why_not(self._entity(operation.instance_id or ""))
+        return [f"{indent}Nobody works on it, for {problem}"] if problem is not None else []
+
+    def _look_again(self) -> None:
+        """Take up what was left out: the filters have changed."""
+        self._queue.extend(self._left_out)
+        self._left_out.clear()
+        for entity in self._entities.values():
+            if entity._waiting:
+                self._enqueue_entity(entity)
+
     # -- rewinding
 
     def _rewind(self, instance: Instance, reason: str | None) -> None:
@@ -839,11 +898,13 @@ class HubCore:
 
     def _hand_out_again(self) -> None:
         """Take back the activities that are running, and let them be run from the beginning."""
-        agenda = sorted(self._agenda)
-        self._agenda[:] = [due for due in agenda if due.activity is None]  # sorted is a heap, too
-        for due in agenda:
-            if due.activity is not None and due.activity.is_wanted():
-                self._put(due.activity)
+        agenda = self._agenda
+        lost = {due.order: due.activity for due in agenda if due.activity is not None}
+        agenda[:] = [due for due in agenda if due.activity is None]
+        heapq.heapify(agenda)
+        for order in sorted(lost):
+            if lost[order].is_wanted():
+                self._put(lost[order])
 
     def _restart_worker(self) -> None:
         """Drop all generators, and rebuild them from what is recorded, as the next worker does."""
@@ -902,8 +963,8 @@ class HubCore:
         event = h.ExecutionTerminatedEvent(-1, self._stamp, output, recursive)
         self._deliver(instance, len(instance._generations), event)
         if recursive:
-            for child in list(self._instances.values()):
-                if child._parent is not None and child._parent.instance is instance:
+            for child in instance._children:
+                if self._instances.get(child.instance_id) is child:
                     self._terminate(child, output, recursive)
 
     def _restart(self, instance: Instance, with_new_id: bool) -> Instance:
@@ -925,16 +986,12 @@ class HubCore:
         the agenda: what they hold for an instance that has ended does nothing.
         """
         self._refuse_in_a_turn()
-        children: dict[Instance, list[Instance]] = {}
-        if recursive:
-            for child in self._instances.values():
-                if child._parent is not None:
-                    children.setdefault(child._parent.instance, []).append(child)
         left, purged = list(instances), 0
         while left:
             instance = left.pop()
             if instance.status in TERMINAL and self._instances.get(instance.instance_id) is instance:
                 del self._instances[instance.instance_id]
                 purged += 1
-                left += children.get(instance, [])
+                if recursive:
+                    left += instance._children
         return purged

@@ -84,6 +84,20 @@ class BatchResult(NamedTuple):
     actions: list[Signal | NewOrchestration]
 
 
+def put_away(result: BatchResult, payloads: Payloads, entity_id: str) -> BatchResult:
+    """What a worker with a payload store answers: tokens in the place of what is large."""
+    return BatchResult(
+        [
+            payloads.answer(one, entity_id)
+            if one is None or isinstance(one, str)
+            else payloads.answer_failure(one, entity_id)
+            for one in result.results
+        ],
+        payloads.answer(result.state, entity_id),
+        [action._replace(input=payloads.answer(action.input, entity_id)) for action in result.actions],
+    )
+
+
 class Entity:
     """One entity: its state, who holds its lock, and how much waits for it.
 

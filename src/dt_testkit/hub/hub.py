@@ -7,14 +7,14 @@ lock is held while the hub is driven, so that other threads may call in.
 from __future__ import annotations
 
 import threading
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
 from durabletask import history as h
 from durabletask import task
 from durabletask.entities import EntityInstanceId
-from durabletask.worker import ActivityNotRegisteredError
+from durabletask.worker import ActivityNotRegisteredError, WorkItemFilters
 
 from dt_testkit.errors import (
     DurableTestError,
@@ -25,16 +25,18 @@ from dt_testkit.errors import (
 from dt_testkit.execution import Payloads, ScheduleActivity, WorkerOptions
 from dt_testkit.execution.execution import naive
 from dt_testkit.hub.core import ActivityWork, HubCore
-from dt_testkit.hub.entities import Entity, EntityRunner
+from dt_testkit.hub.entities import Entity, EntityRunner, put_away
+from dt_testkit.hub.filters import Filters
 from dt_testkit.hub.instance import TERMINAL, Instance
 from dt_testkit.hub.stubs import Call, Stub, name_of
-from dt_testkit.sdk import Registry, failure_of
+from dt_testkit.sdk import Registry, failure_of, pb, virtual_surroundings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
 
     from durabletask.client import AsyncTaskHubGrpcClient, TaskHubGrpcClient
     from durabletask.exception_properties import ExceptionPropertiesProvider
+    from durabletask.payload import PayloadStore
     from durabletask.serialization import DataConverter
     from durabletask.worker import VersioningOptions
 
@@ -45,6 +47,8 @@ MAX_TURNS = 1_000_000
 # ever, for the activity may wait for this very thread.
 _PATIENCE = 1.0
 START_TIME = datetime(2026, 1, 1)
+_AS_THEY_ARE = nullcontext()
+_FROM_REGISTRATIONS = object()
 
 
 class TaskHub(HubCore):
@@ -72,6 +76,9 @@ class TaskHub(HubCore):
         Scheduler, chunks nothing.
     exception_properties_provider : ExceptionPropertiesProvider | None
         As the worker's: adds properties to the failures that activities, entities and orchestrators report.
+    payload_store : PayloadStore | None
+        As the worker's and the client's: payloads above its threshold are kept there, and histories hold the
+        tokens that stand for them. Orchestrators, activities, entities and clients see the values.
 
     Attributes
     ----------
@@ -79,6 +86,10 @@ class TaskHub(HubCore):
         The registered orchestrators by name, stubs included.
     data_converter : DataConverter
         The converter in use.
+    payload_store : PayloadStore | None
+        The payload store in use.
+    capabilities : set[int]
+        What was given to :meth:`add_capability`.
     worker_options : WorkerOptions
         ``maximum_timer_interval``, ``versioning`` and ``exception_properties_provider``.
 
@@ -109,6 +120,7 @@ class TaskHub(HubCore):
         shuffle: bool = False,
         maximum_timer_interval: timedelta | None = None,
         exception_properties_provider: ExceptionPropertiesProvider | None = None,
+        payload_store: PayloadStore | None = None,
     ) -> None:
         if check_replay not in ("generation", "turn", "never"):
             raise ValueError(f"check_replay is 'generation', 'turn' or 'never', not {check_replay!r}.")
@@ -117,7 +129,7 @@ class TaskHub(HubCore):
         self._registry = Registry()  # type: ignore[no-untyped-call]
         super().__init__(
             self._registry.orchestrators,
-            Payloads(data_converter),
+            Payloads(data_converter, payload_store),
             start_time=start_time,
             seed=seed,
             check_replay=check_replay,
@@ -125,6 +137,9 @@ class TaskHub(HubCore):
             options=WorkerOptions(maximum_timer_interval, None, exception_properties_provider),
         )
         self.data_converter = self._payloads.converter
+        self.payload_store = payload_store
+        self.capabilities: set[int] = set()
+        self._has_schedules = False
         self._stubs: dict[str, Stub] = {}
         self._entity_runner = EntityRunner(self._registry.entities, self._payloads, self._new_id)
         self._server: HubServer | None = None
@@ -188,6 +203,74 @@ class TaskHub(HubCore):
                 if instance._rejected is not None:
                     instance._rejected = None
                     self._enqueue(instance)
+
+    def add_capability(self, capability: int) -> None:
+        """Note a capability (``WORKER_CAPABILITY_*``), as the worker does; a hub does nothing with it."""
+        self.capabilities.add(capability)
+
+    def configure_scheduled_tasks(self) -> None:
+        """Register what the SDK's recurring schedules need; their clock is the hub's.
+
+        Examples
+        --------
+        >>> from datetime import timedelta
+        >>> from durabletask.scheduled import ScheduleCreationOptions, ScheduledTaskClient
+        >>> from dt_testkit import TaskHub
+        >>> def report(ctx, _):
+        ...     return ctx.current_utc_datetime.isoformat()
+        >>> hub = TaskHub()
+        >>> _ = hub.add_orchestrator(report)
+        >>> hub.configure_scheduled_tasks()
+        >>> daily = ScheduleCreationOptions("daily", "report", timedelta(days=1))
+        >>> _ = ScheduledTaskClient(hub.client).create_schedule(daily)
+        >>> hub.advance(timedelta(days=365))
+        >>> reports = [instance for instance in hub.instances if instance.name == "report"]
+        >>> len(reports), reports[0].output
+        (365, '2026-01-02T00:00:00')
+        """
+        from durabletask.scheduled.orchestrator import execute_schedule_operation_orchestrator
+        from durabletask.scheduled.schedule_entity import ENTITY_NAME, Schedule
+
+        self.add_entity(Schedule, ENTITY_NAME)
+        self.add_orchestrator(execute_schedule_operation_orchestrator)
+        self.add_capability(pb.WORKER_CAPABILITY_SCHEDULED_TASKS)
+        self._has_schedules = True
+
+    def use_work_item_filters(self, filters: WorkItemFilters | object | None = _FROM_REGISTRATIONS) -> None:
+        """Set the work item filters of the worker, now or later: later ones are another worker's.
+
+        On a hub the only worker is itself. What the filters leave out stays where it is: an orchestration
+        PENDING, an activity scheduled, an entity's operations waiting. What waits for it raises
+        :class:`OrchestrationBlocked`, which says so.
+
+        Parameters
+        ----------
+        filters : WorkItemFilters | None
+            Default: what is registered, stubs included; with ``VersionMatchStrategy.STRICT`` only in the
+            worker's version. None takes everything, as at first.
+
+        Examples
+        --------
+        >>> from durabletask.worker import ActivityWorkItemFilter, WorkItemFilters
+        >>> from dt_testkit import OrchestrationBlocked, TaskHub
+        >>> def greet(ctx, name):
+        ...     return f"Hello {name}"
+        >>> hub = TaskHub()
+        >>> _ = hub.add_orchestrator(greet)
+        >>> hub.use_work_item_filters(WorkItemFilters(activities=[ActivityWorkItemFilter("send")]))
+        >>> try:
+        ...     hub.run(greet, input="ana", instance_id="one")
+        ... except OrchestrationBlocked as blocked:
+        ...     print(str(blocked).splitlines()[0])
+        Instance 'one' (greet) is not worked on, for the worker's filters leave orchestration 'greet' out.
+        """
+        if not (filters is None or filters is _FROM_REGISTRATIONS or isinstance(filters, WorkItemFilters)):
+            raise TypeError(f"The filters are WorkItemFilters, None or left away, not {filters!r}.")
+        with self._lock:
+            self._refuse_in_a_turn()
+            explicit = filters if isinstance(filters, WorkItemFilters) else None
+            self._filters = Filters(explicit, self._registry, self._stubs) if filters is not None else None
+            self._look_again()
 
     def stub(
         self,
@@ -328,10 +411,11 @@ class TaskHub(HubCore):
                 f"start_at is a datetime, such as hub.now + timedelta(hours=1), not {start_at!r}."
             )
         with self._lock:
+            instance_id = instance_id or self._new_id()
             return self._create(
                 name_of(orchestrator, "orchestrator"),
-                self._payloads.serialize(input),
-                instance_id or self._new_id(),
+                self._payloads.put_away(self._payloads.serialize(input), instance_id),
+                instance_id,
                 version=version,
                 tags=tags,
                 start_at=naive(start_at) if start_at is not None else None,
@@ -513,7 +597,7 @@ class TaskHub(HubCore):
                 )
             if self._server is not None:
                 raise DurableTestError(
-                    f"The hub is served on {self._server.address}, and its workers are not in its hands: stop "
+                    f"The hub is served on {self._server.address}, and has no worker of its own to crash: stop "
                     "one of them instead."
                 )
             self._hand_out_again()
@@ -702,6 +786,8 @@ class TaskHub(HubCore):
     # -- running activities
 
     def _run_activity(self, instance: Instance, generation: int, command: ScheduleActivity) -> None:
+        if self._filters is not None and self._leaves_out(ActivityWork(instance, generation, command)):
+            return
         stub = self._stubs.get(command.name)
         try:
             event, duration = self._run_once(instance, command, stub)
@@ -742,24 +828,39 @@ class TaskHub(HubCore):
                 data = command.input
                 given = payloads.deserialize(data, payloads.input_type(function)) if data else None
                 result = payloads.serialize(self._outside_the_lock(function, context, given))
+            if payloads.store is not None:
+                result = payloads.answer(result, instance.instance_id)
             return h.TaskCompletedEvent(-1, self._stamp, command.id, result), duration
         except Exception as error:
             if isinstance(error, AssertionError) and stub is not None:
                 raise  # of a side_effect; not a failure of the activity it stands for
-            return h.TaskFailedEvent(-1, self._stamp, command.id, self._failure_of(error)), duration
+            failure = payloads.answer_failure(self._failure_of(error), instance.instance_id)
+            return h.TaskFailedEvent(-1, self._stamp, command.id, failure), duration
 
     def _run_entity(self, entity: Entity) -> None:
+        if self._filters is not None and self._leaves_out(entity):
+            return
         batch = self._begin_batch(entity)
         if batch is None:
             return
         try:
-            result = self._outside_the_lock(
-                self._entity_runner.run, entity.entity_id, entity._state, batch, self._failure_of
-            )
+            with self._surroundings():
+                result = self._outside_the_lock(
+                    self._entity_runner.run, entity.entity_id, entity._state, batch, self._failure_of
+                )
+            if self._payloads.store is not None:
+                result = put_away(result, self._payloads, entity._id)
         except BaseException:  # the test's own error, an interrupt: nothing has happened
             self._undo_batch(entity)
             raise
         self._end_batch(entity, result)
+
+    def _surroundings(self) -> AbstractContextManager[None]:
+        """The clock, and the source of ids, that the SDK's schedules have while an entity runs."""
+        if not self._has_schedules:
+            return _AS_THEY_ARE
+        now = self._stamp
+        return virtual_surroundings(lambda: now, self._new_id)
 
     def _failure_of(self, error: Exception) -> task.FailureDetails:
         if isinstance(error, DurableTestError):

@@ -67,6 +67,7 @@ class Instance:
         self._hub = hub
         self._serial = serial
         self._parent: Parent | None = None
+        self._children: list[Instance] = []
         self._input: str | None = None
         self._output: str | None = None
         self._custom_status: str | None = None
@@ -140,7 +141,9 @@ class Instance:
         if not isinstance(name, str):
             raise TypeError(f"The name of an event is a string, not {name!r}.")
         with self._hub._lock:
-            self._hub._raise_event(self, name, self._hub._payloads.serialize(data))
+            payloads = self._hub._payloads
+            encoded = payloads.put_away(payloads.serialize(data), self.instance_id)
+            self._hub._raise_event(self, name, encoded)
 
     def suspend(self, reason: str | None = None) -> None:
         """Suspend it: events are kept, and handled when it is resumed."""
@@ -155,7 +158,9 @@ class Instance:
     def terminate(self, output: Any = None, *, recursive: bool = True) -> None:
         """End it, and what it started, as TERMINATED."""
         with self._hub._lock:
-            self._hub._terminate(self, self._hub._payloads.serialize(output), recursive)
+            payloads = self._hub._payloads
+            encoded = payloads.put_away(payloads.serialize(output), self.instance_id)
+            self._hub._terminate(self, encoded, recursive)
 
     def rewind(self, reason: str | None = None) -> None:
         """Try again what failed: activities that failed run once more, sub-orchestrations are rewound too.

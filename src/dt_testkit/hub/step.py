@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from durabletask import history as h
+from durabletask.entities import EntityInstanceId
 from durabletask.task import get_name
 
 from dt_testkit.errors import StepError
@@ -21,8 +22,9 @@ if TYPE_CHECKING:
     from durabletask.serialization import DataConverter
     from durabletask.task import FailureDetails, Orchestrator
 
-    from dt_testkit.execution import CallSubOrchestrator, ScheduleActivity
+    from dt_testkit.execution import CallEntity, CallSubOrchestrator, ScheduleActivity
     from dt_testkit.history import History
+    from dt_testkit.hub.entities import Caller, EntityOperation, LockRequest
     from dt_testkit.hub.instance import Instance
 
 
@@ -87,6 +89,10 @@ def drive(
     return Step(hub, instance)
 
 
+# The kinds of operation that somebody else does; the others come about by time or by an event.
+_WORKABLE = ("activity", "sub_orchestration", "entity", "lock")
+
+
 class _SteppedHub(TaskHub):
     """A hub in which nobody does the work but the test."""
 
@@ -94,6 +100,18 @@ class _SteppedHub(TaskHub):
         pass
 
     def _start_sub_orchestration(self, instance: Instance, command: CallSubOrchestrator) -> None:
+        pass
+
+    def _call_entity(self, instance: Instance, command: CallEntity, operation: EntityOperation) -> None:
+        pass
+
+    def _signal_entity(self, entity_id: str, operation: EntityOperation, when: datetime | None) -> None:
+        pass
+
+    def _lock_entities(self, request: LockRequest) -> None:
+        pass
+
+    def _unlock(self, entity_id: str, caller: Caller, critical_section_id: str) -> None:
         pass
 
 
@@ -156,15 +174,18 @@ class Step:
 
     # -- steps
 
-    def complete(self, result: Any = None, of: Operation | Callable[..., Any] | str | None = None) -> None:
-        """Let an activity or a sub-orchestration succeed.
+    def complete(
+        self, result: Any = None, of: Operation | EntityInstanceId | Callable[..., Any] | str | None = None
+    ) -> None:
+        """Let an activity, a sub-orchestration or an entity call succeed, or a lock be granted.
 
         Parameters
         ----------
         result : Any
-            What it returns; it travels through the data converter.
-        of : Operation | Callable | str | None
-            Which one: an entry of :attr:`pending`, the function, or the name. Not needed if there is one.
+            What it returns; it travels through the data converter. A lock has none.
+        of : Operation | EntityInstanceId | Callable | str | None
+            Which one: an entry of :attr:`pending`, the entity that is called, the function, or the name (of
+            an entity call its operation). Not needed if there is one.
 
         Raises
         ------
@@ -173,24 +194,52 @@ class Step:
         """
         operation = self._choose(of, "complete")
         assert operation.id is not None
-        data = self._hub._payloads.serialize(result)
-        cls = (
-            h.TaskCompletedEvent if operation.kind == "activity" else h.SubOrchestrationInstanceCompletedEvent
-        )
-        self._deliver(operation, cls(-1, self._hub._stamp, operation.id, data))
+        stamp, data = self._hub._stamp, self._hub._payloads.serialize(result)
+        event: h.HistoryEvent
+        if operation.kind == "activity":
+            event = h.TaskCompletedEvent(-1, stamp, operation.id, data)
+        elif operation.kind == "sub_orchestration":
+            event = h.SubOrchestrationInstanceCompletedEvent(-1, stamp, operation.id, data)
+        elif operation.kind == "lock":
+            if result is not None:
+                raise StepError(
+                    self._say("complete(): a lock has no result, it is only granted.", [operation])
+                )
+            event = h.EntityLockGrantedEvent(-1, stamp, self._command(operation).critical_section_id)
+        else:
+            event = h.EntityOperationCompletedEvent(-1, stamp, self._command(operation).request_id, data)
+        self._deliver(operation, event)
 
     def fail(
-        self, error: Exception | type[Exception], of: Operation | Callable[..., Any] | str | None = None
+        self,
+        error: Exception | type[Exception],
+        of: Operation | EntityInstanceId | Callable[..., Any] | str | None = None,
     ) -> None:
-        """Let an activity or a sub-orchestration fail with an exception; otherwise as :meth:`complete`."""
+        """Let an activity, a sub-orchestration or an entity call fail; otherwise as :meth:`complete`."""
         if isinstance(error, type) and issubclass(error, Exception):
             error = error()
         if not isinstance(error, Exception):
             raise TypeError(f"fail() takes an exception, such as ConnectionError('reset'), not {error!r}.")
         operation = self._choose(of, "fail")
         assert operation.id is not None
-        cls = h.TaskFailedEvent if operation.kind == "activity" else h.SubOrchestrationInstanceFailedEvent
-        self._deliver(operation, cls(-1, self._hub._stamp, operation.id, failure_of(error)))
+        stamp, failure = self._hub._stamp, failure_of(error)
+        event: h.HistoryEvent
+        if operation.kind == "activity":
+            event = h.TaskFailedEvent(-1, stamp, operation.id, failure)
+        elif operation.kind == "sub_orchestration":
+            event = h.SubOrchestrationInstanceFailedEvent(-1, stamp, operation.id, failure)
+        elif operation.kind == "lock":
+            raise StepError(self._say("fail(): a lock cannot fail; complete() grants it.", [operation]))
+        else:
+            event = h.EntityOperationFailedEvent(-1, stamp, self._command(operation).request_id, failure)
+        self._deliver(operation, event)
+
+    def _command(self, operation: Operation) -> Any:
+        """The command behind an operation that is pending."""
+        execution = self._instance._execution
+        assert execution is not None
+        assert operation.id is not None
+        return execution.context._open[operation.id].command
 
     def raise_event(self, name: str, data: Any = None) -> None:
         """Raise an external event; one that nobody waits for yet is kept until somebody does."""
@@ -229,15 +278,22 @@ class Step:
         if self._instance.is_terminal:
             raise StepError(f"{step}: the orchestration has ended, {self.status.name}.")
 
-    def _choose(self, of: Operation | Callable[..., Any] | str | None, verb: str) -> Operation:
+    def _choose(
+        self, of: Operation | EntityInstanceId | Callable[..., Any] | str | None, verb: str
+    ) -> Operation:
         self._refuse_if_ended(f"{verb}()")
-        if of is not None and not isinstance(of, (str, Operation)) and not callable(of):
-            raise TypeError(f"of= is an operation of step.pending, a function or a name, not {of!r}.")
+        if of is not None and not isinstance(of, (str, Operation, EntityInstanceId)) and not callable(of):
+            raise TypeError(
+                f"of= is an operation of step.pending, an entity's id, a function or a name, not {of!r}."
+            )
         pending = self.pending
-        workable = [op for op in pending if op.kind in ("activity", "sub_orchestration")]
+        workable = [op for op in pending if op.kind in _WORKABLE]
         if of is None:
             wanted = f"{verb}()"
             found = workable
+        elif isinstance(of, EntityInstanceId):
+            wanted = f"{verb}(of={of})"
+            found = [op for op in workable if op.instance_id == str(of)]
         elif isinstance(of, str) or callable(of):
             name = of if isinstance(of, str) else get_name(of)
             wanted = f"{verb}(of={name!r})"
@@ -248,7 +304,7 @@ class Step:
                     raise StepError(self._say(f"{wanted}: {_hint(others[0])}", pending))
         else:
             wanted = f"{verb}(of={of})"
-            if of.kind not in ("activity", "sub_orchestration"):
+            if of.kind not in _WORKABLE:
                 raise StepError(self._say(f"{wanted}: {_hint(of)}", pending))
             found = [op for op in workable if (op.id, op.attempt) == (of.id, of.attempt)]
             if not found and (of.id, of.attempt) in self._done:
@@ -256,7 +312,7 @@ class Step:
         if not found and of is None and pending:
             hints = " ".join(sorted({_hint(op) for op in pending}))
             raise StepError(
-                self._say(f"{wanted}: no activity or sub-orchestration is pending; {hints}", pending)
+                self._say(f"{wanted}: nothing that somebody works on is pending; {hints}", pending)
             )
         if not found:
             raise StepError(self._say(f"{wanted}: nothing like that is pending.", pending))

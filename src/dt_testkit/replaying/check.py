@@ -49,6 +49,7 @@ from dt_testkit.replaying.report import Divergence, ReplayReport, plural, shown
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from durabletask.payload import PayloadStore
     from durabletask.serialization import DataConverter
     from durabletask.worker import VersioningOptions
 
@@ -79,6 +80,7 @@ def replay(
     data_converter: DataConverter | None = None,
     maximum_timer_interval: timedelta | None = None,
     versioning: VersioningOptions | None = None,
+    payload_store: PayloadStore | None = None,
 ) -> ReplayReport:
     """Replay a history, and tell what the code does differently now.
 
@@ -98,6 +100,9 @@ def replay(
         Default: the hub's, if it is given one.
     versioning : VersioningOptions | None
         What the worker was given with ``use_versioning``. Default: the hub's, if it is given one.
+    payload_store : PayloadStore | None
+        The application's payload store, where the history holds its tokens: values are compared, and not
+        tokens. Default: the hub's, if it is given one.
 
     Returns
     -------
@@ -141,7 +146,9 @@ def replay(
         options = options._replace(maximum_timer_interval=maximum_timer_interval)
     if versioning is not None:
         options = options._replace(versioning=versioning)
-    payloads = Payloads(data_converter)
+    if payload_store is None:
+        payload_store = getattr(orchestrators, "payload_store", None)
+    payloads = Payloads(data_converter, payload_store)
     functions = _by_name(orchestrators, history.orchestrator_name)
     in_flight = (history.metadata or {}).get("runtime_status") in ("PENDING", "RUNNING", "SUSPENDED")
     return check(history.instance_id, history.events, functions, payloads, options, in_flight=in_flight)
@@ -154,6 +161,7 @@ def assert_replays(
     data_converter: DataConverter | None = None,
     maximum_timer_interval: timedelta | None = None,
     versioning: VersioningOptions | None = None,
+    payload_store: PayloadStore | None = None,
 ) -> None:
     """Replay a history, and raise if the code does anything differently now.
 
@@ -170,6 +178,7 @@ def assert_replays(
         data_converter=data_converter,
         maximum_timer_interval=maximum_timer_interval,
         versioning=versioning,
+        payload_store=payload_store,
     )
     if not report.ok:
         raise ReplayDivergence(report)
@@ -276,6 +285,7 @@ class _Check:
                 self.orchestrators,
                 self.payloads.converter,
                 context._options,
+                self.payloads.store,
             ),
         )
 
@@ -471,7 +481,7 @@ class _Check:
     def _signature(self, item: Any) -> tuple[Any, ...]:
         """What a recorded event and a command have in common if they are the same step."""
         kind = _RECORDS.get(type(item), type(item))
-        payload = _payload(item)
+        payload = self.payloads.fetch(_payload(item))
         when = naive(item.fire_at) if kind is CreateTimer else None
         tags = frozenset((getattr(item, "tags", None) or {}).items())
         version = None

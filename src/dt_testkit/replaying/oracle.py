@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from durabletask import history as h
 from durabletask.client import OrchestrationStatus
+from durabletask.payload import deexternalize_payloads
 
 from dt_testkit.history.codec import events_to_protobuf
 from dt_testkit.sdk import OrchestrationExecutor, Registry, pb, suppress_span_emission
@@ -25,6 +26,7 @@ from dt_testkit.sdk import OrchestrationExecutor, Registry, pb, suppress_span_em
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from durabletask.payload import PayloadStore
     from durabletask.serialization import DataConverter
     from durabletask.task import Orchestrator
 
@@ -67,6 +69,7 @@ def worker_outcome(
     orchestrators: Mapping[str, Orchestrator[Any, Any]],
     converter: DataConverter,
     options: WorkerOptions,
+    store: PayloadStore | None = None,
 ) -> Outcome:
     """Run the SDK's executor on a history as a worker would that was handed its last turn.
 
@@ -82,6 +85,8 @@ def worker_outcome(
         The worker's converter.
     options : WorkerOptions
         How the worker is set up.
+    store : PayloadStore | None
+        The worker's payload store.
 
     Returns
     -------
@@ -95,6 +100,9 @@ def worker_outcome(
         (i for i, event in enumerate(replayed) if isinstance(event, h.OrchestratorStartedEvent)), default=0
     )
     messages = events_to_protobuf(replayed)
+    if store is not None:
+        for message in messages:
+            deexternalize_payloads(message, store)
     registry: Any = Registry()  # type: ignore[no-untyped-call]
     registry.orchestrators.update(orchestrators)
     registry.versioning = options.versioning
