@@ -69,7 +69,8 @@ def timeskip(register: Callable[[Any], object]) -> Iterator[TaskHubGrpcClient]:
     """Run an application on a hub behind a port: a real worker and a real client, and time that jumps.
 
     Virtual time starts at the present, and moves only while a client waits for an instance to start or
-    complete: then at once to what is due next, whenever nothing is in flight.
+    complete: then at once to what is due next, whenever nothing is in flight. Recurring schedules and the
+    ``retry_timeout`` of a policy, which the SDK measures by the clock of the worker's process, go by it too.
 
     Parameters
     ----------
@@ -98,9 +99,10 @@ def timeskip(register: Callable[[Any], object]) -> Iterator[TaskHubGrpcClient]:
     from durabletask.worker import TaskHubGrpcWorker
 
     from dt_testkit.hub import TaskHub
+    from dt_testkit.sdk import virtual_now
 
-    present = datetime.now(timezone.utc).replace(tzinfo=None)
-    with TaskHub(start_time=present).serve(patience=None) as server:
+    hub = TaskHub(start_time=datetime.now(timezone.utc))
+    with virtual_now(lambda: hub.now), hub.serve(patience=None) as server:
         worker = TaskHubGrpcWorker(host_address=server.address, logger=_LOGGER)
         client = TaskHubGrpcClient(host_address=server.address, logger=_LOGGER)
         with _running(register, worker, client):

@@ -18,6 +18,7 @@ from dt_testkit import __version__
 # The SDK and rich are imported where they are used, so that --help answers at once.
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from datetime import datetime
 
     from rich.console import Console
 
@@ -122,6 +123,81 @@ def show(ctx: click.Context, paths: tuple[str, ...], width: int | None) -> None:
     if any(result.text for result in results):
         _print("\n\n".join(result.text for result in results if result.text))
     ctx.exit(_COULD_NOT_RUN if any(result.error for result in results) else 0)
+
+
+@main.command()
+@click.option(
+    "--port", metavar="N", type=click.IntRange(0, 65535), default=0, help="Default: any port that is free."
+)
+@click.option(
+    "--host",
+    default="localhost",
+    show_default=True,
+    help="The interface to listen on. There is neither encryption nor authentication.",
+)
+@click.option(
+    "--time",
+    type=click.Choice(["skip", "real"]),
+    default="skip",
+    show_default=True,
+    help="Whether time jumps to what is due next when nothing is in flight, or passes as real time does.",
+)
+@click.option(
+    "--start-time", metavar="ISO", help="What the clock shows at first, in UTC. Default: the present."
+)
+@click.option(
+    "--patience",
+    metavar="S",
+    type=float,
+    default=1.0,
+    show_default=True,
+    help="Seconds without a new call before time jumps though no client waits; 'inf' for never.",
+)
+@click.option("-v", "--verbose", is_flag=True, help="Tell of workers that come and go.")
+def serve(port: int, host: str, time: str, start_time: str | None, patience: float, verbose: bool) -> None:
+    """Serve a task hub over gRPC, for workers and clients of any language.
+
+    The first word that is printed is the address that they need. Ctrl-C or SIGTERM end it.
+
+    Exit status: 0 if it was ended so, 2 if it could not be served.
+    """
+    import logging
+    import signal
+    import threading
+    from datetime import datetime, timezone
+
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # gRPC's core writes to stderr by itself
+    from dt_testkit.hub import TaskHub
+
+    start = datetime.now(timezone.utc) if start_time is None else _moment(start_time)
+    if not patience >= 0:
+        raise _CannotRun(f"--patience is a number of seconds, such as 0.5, or 'inf', not {patience}.")
+    if verbose:
+        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    ended = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: ended.set())
+    never = patience == float("inf")
+    with TaskHub(start_time=start).serve(
+        port, host=host, time="real" if time == "real" else "skip", patience=None if never else patience
+    ) as server:
+        passes = "passes as real time does"
+        if time == "skip":
+            passes = "jumps to what is due next while a client waits for an instance"
+            passes += "" if never else f", or after {patience:g} s without a new call"
+        begin = server.hub.now.isoformat(timespec="seconds")
+        _print(f"{server.address} serves a task hub. Its time starts at {begin} and {passes}.")
+        while not ended.wait(1.0):  # an endless wait cannot be interrupted everywhere
+            pass
+
+
+def _moment(text: str) -> datetime:
+    from datetime import datetime
+
+    try:
+        return datetime.fromisoformat(text[:-1] + "+00:00" if text.endswith(("Z", "z")) else text)
+    except ValueError:
+        raise _CannotRun(f"--start-time is a moment such as 2026-01-01T09:30:00, not {text!r}.") from None
 
 
 # -- finding and reading histories

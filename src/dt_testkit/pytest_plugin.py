@@ -35,9 +35,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("dt-testkit", "dt-testkit (Durable Task)")
     group.addoption(
         "--dt-backend",
-        choices=("simulated", "embedded", "emulator", "scheduler"),
+        choices=("simulated", "timeskip", "embedded", "emulator", "scheduler"),
         default="simulated",
-        help="Where dt_client runs scenarios: simulated (default), embedded, emulator, scheduler.",
+        help="Where dt_client runs scenarios: simulated (default), timeskip, embedded, emulator, scheduler.",
     )
     group.addoption(
         "--dt-update-histories",
@@ -91,8 +91,9 @@ def dt_client(request: pytest.FixtureRequest) -> TaskHubGrpcClient:
     """The SDK's client, on the backend of ``--dt-backend``, with the application of ``dt_app`` at work there.
 
     ``simulated`` is the client of ``task_hub``. The others share one worker and one client in a test run:
-    ``embedded`` is the SDK's in-memory backend in this process; ``emulator`` and ``scheduler`` connect to the
-    task hub ``TASKHUB`` at ``ENDPOINT``. A hub that is shared remembers, so let it choose the instance ids.
+    ``timeskip`` is a hub behind a port of this process, whose time jumps while a client waits; ``embedded``
+    is the SDK's in-memory backend in this process, in real time; ``emulator`` and ``scheduler`` connect to
+    the task hub ``TASKHUB`` at ``ENDPOINT``. A hub that is shared remembers, so let it choose the ids.
 
     Examples
     --------
@@ -123,8 +124,8 @@ def _dt_connection(request: pytest.FixtureRequest) -> Iterator[TaskHubGrpcClient
     register = partial(register_application, config.getini("dt_app"), directory=config.rootpath)
     backend = config.getoption("dt_backend")
     endpoint = os.environ.get("ENDPOINT", "http://localhost:8080" if backend == "emulator" else "")
-    if backend == "embedded":
-        connection = backends.embedded(register)
+    if backend in ("timeskip", "embedded"):
+        connection = getattr(backends, backend)(register)
     else:
         connection = backends.scheduler(register, endpoint, os.environ.get("TASKHUB", "default"))
     with ExitStack() as stack:

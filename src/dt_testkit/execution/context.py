@@ -204,11 +204,10 @@ class FakeOrchestrationContext(task.OrchestrationContext):
         encoded = self._payloads.serialize(input)
         if instance_id is None:
             instance_id = f"{self._instance_id}:{id:04x}"
-        if not version and self._options.versioning is not None:
-            version = self._options.versioning.default_version
-        command = CallSubOrchestrator(
-            id, name, instance_id, encoded, version or None, 1, call_site(sys._getframe(1))
-        )
+        if not version:
+            versioning = self._options.versioning
+            version = versioning.default_version if versioning is not None else None
+        command = CallSubOrchestrator(id, name, instance_id, encoded, version, 1, call_site(sys._getframe(1)))
         return self._open_operation(command, return_type, retry_policy)
 
     def _open_operation(

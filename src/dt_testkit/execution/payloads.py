@@ -211,19 +211,17 @@ class Payloads:
             level = level.innerFailure
 
     def answer_command(self, command: Command, instance_id: str) -> Command:
-        """The same for all that a command carries. Ids, names and versions are left as they are."""
+        """The same for all that a command carries, save the events it carries over: those have arrived so.
+
+        Ids, names and versions are left as they are.
+        """
         changes: dict[str, Any] = {
             name: self.answer(data, instance_id)
             for name in ("input", "data", "result")
             if (data := getattr(command, name, None))
         }
-        if isinstance(command, Complete):
-            if command.failure is not None:
-                changes["failure"] = self.answer_failure(command.failure, instance_id)
-            changes["carryover"] = [
-                dataclasses.replace(event, input=self.answer(event.input, instance_id))
-                for event in command.carryover
-            ]
+        if isinstance(command, Complete) and command.failure is not None:
+            changes["failure"] = self.answer_failure(command.failure, instance_id)
         return dataclasses.replace(command, **changes) if changes else command
 
 

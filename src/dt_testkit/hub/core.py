@@ -30,7 +30,7 @@ import heapq
 import random
 from collections import deque
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 from itertools import count
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
@@ -107,6 +107,20 @@ class _Due(NamedTuple):
     generation: int
     event: h.HistoryEvent | EntityOperation | None
     activity: ActivityWork | None = None  # that runs until then
+
+
+def _rewound_start(
+    event: h.ExecutionStartedEvent, execution_id: str, parent_execution_id: str | None
+) -> h.ExecutionStartedEvent:
+    """The start of an instance that is rewound: a new execution, and of a parent that is a new one too."""
+    parent = event.parent_instance
+    if parent is not None and parent.orchestration_instance is not None and parent_execution_id is not None:
+        of_parent = replace(parent.orchestration_instance, execution_id=parent_execution_id)
+        parent = replace(parent, orchestration_instance=of_parent)
+    own = event.orchestration_instance
+    if own is not None:
+        own = replace(own, execution_id=execution_id)
+    return replace(event, orchestration_instance=own, parent_instance=parent)
 
 
 # What a rewind takes out of a history, besides the scheduling of the activities that failed.
@@ -838,7 +852,7 @@ class HubCore:
 
     # -- rewinding
 
-    def _rewind(self, instance: Instance, reason: str | None) -> None:
+    def _rewind(self, instance: Instance, reason: str | None, parent_execution_id: str | None = None) -> None:
         """Take the failures out of the history of a failed instance, so that what failed is tried again.
 
         The history is cut as the SDK's worker cuts it (``_build_rewind_result``): failed activities are
@@ -853,9 +867,16 @@ class HubCore:
             if not isinstance(event, _TAKEN_BACK)
             and not (isinstance(event, h.TaskScheduledEvent) and event.event_id in failed)
         ]
+        execution_id = self._new_id()
+        kept = [
+            _rewound_start(event, execution_id, parent_execution_id)
+            if isinstance(event, h.ExecutionStartedEvent)
+            else event
+            for event in kept
+        ]
         kept += [
             h.OrchestratorStartedEvent(-1, self._stamp),
-            h.ExecutionRewoundEvent(-1, self._stamp, reason),
+            h.ExecutionRewoundEvent(-1, self._stamp, reason, parent_execution_id),
             h.OrchestratorCompletedEvent(-1, self._stamp),
         ]
         instance._generations[-1] = kept
@@ -872,11 +893,15 @@ class HubCore:
         }
         for event in kept:
             if isinstance(event, h.SubOrchestrationInstanceCreatedEvent) and event.event_id not in completed:
-                self._rewind_child(instance, event, reason)
+                self._rewind_child(instance, event, reason, execution_id)
         self._enqueue(instance)
 
     def _rewind_child(
-        self, instance: Instance, created: h.SubOrchestrationInstanceCreatedEvent, reason: str | None
+        self,
+        instance: Instance,
+        created: h.SubOrchestrationInstanceCreatedEvent,
+        reason: str | None,
+        execution_id: str,
     ) -> None:
         child = self._instances.get(created.instance_id)
         if child is None:  # purged: it runs afresh
@@ -885,7 +910,7 @@ class HubCore:
                 created.name, created.input, created.instance_id, version=created.version, parent=parent
             )
         elif child.status is OrchestrationStatus.FAILED:
-            self._rewind(child, reason)
+            self._rewind(child, reason, execution_id)
         elif child.status in TERMINAL and child._parent is not None:
             end = next(
                 e for e in reversed(child._generations[-1]) if isinstance(e, h.ExecutionCompletedEvent)

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from durabletask.serialization import DataConverter
     from durabletask.worker import VersioningOptions
 
+    from dt_testkit.hub.entities import EntityOperation
     from dt_testkit.hub.serving import HubServer
 
 MAX_TURNS = 1_000_000
@@ -517,7 +518,7 @@ class TaskHub(HubCore):
     @property
     def now(self) -> datetime:
         """What the clock shows, naive UTC."""
-        return self._now
+        return self._now if self._server is None else self._server.now()
 
     def settle(self, *, max_turns: int = MAX_TURNS) -> None:
         """Do all that is due now, and what follows from it. The clock stands still.
@@ -597,8 +598,8 @@ class TaskHub(HubCore):
                 )
             if self._server is not None:
                 raise DurableTestError(
-                    f"The hub is served on {self._server.address}, and has no worker of its own to crash: stop "
-                    "one of them instead."
+                    f"The hub is served on {self._server.address}, and has no worker of its own to crash: "
+                    "stop one of those that are connected."
                 )
             self._hand_out_again()
             self._restart_worker()
@@ -680,17 +681,34 @@ class TaskHub(HubCore):
 
         if time not in ("skip", "real"):
             raise ValueError(f"time is 'skip' or 'real', not {time!r}.")
+        if patience is not None and not 0 <= patience < float("inf"):
+            raise ValueError(f"patience is a number of seconds, or None for ever, not {patience!r}.")
         with self._lock:
             self._refuse_in_a_turn()
+            if self._outside:
+                raise DurableTestError(
+                    "serve() is called while an activity or an entity runs: call it before you drive the hub."
+                )
             if self._server is not None:
                 raise DurableTestError(f"The hub is served already, on {self._server.address}: stop() that.")
             self._server = HubServer(self, host, port, time, patience)
             return self._server
 
     def _put(self, work: Instance | Entity | ActivityWork) -> None:
-        super()._put(work)
+        if self._server is None:
+            super()._put(work)
+        else:
+            self._server.put(work)
+
+    def _schedule(self, *arguments: Any, **keywords: Any) -> None:
+        super()._schedule(*arguments, **keywords)
         if self._server is not None:
-            self._server.wake()
+            self._server.called()
+
+    def _signal_entity(self, entity_id: str, operation: EntityOperation, when: datetime | None) -> None:
+        super()._signal_entity(entity_id, operation, when)
+        if self._server is not None:
+            self._server.called()
 
     def _refresh(self) -> None:
         if self._server is None:
@@ -699,16 +717,26 @@ class TaskHub(HubCore):
             self._deliver_due()
 
     def _settle(self) -> None:
-        if self._server is None:
-            super()._settle()
-            return
-        turns, self._turns_left = self._turns_left, None  # the workers' turns are not counted
-        try:
-            self._server.settle()
-            while self._deliver_due():
-                self._server.settle()
-        finally:
-            self._turns_left = turns
+        while (server := self._server) is not None:
+            depth, self._depth = self._depth, 0
+            turns, self._turns_left = self._turns_left, None  # others may drive it meanwhile
+            try:
+                taken = server.settle(turns if turns is not None else MAX_TURNS)
+            finally:
+                self._depth, self._turns_left = depth, turns
+            if turns is not None:
+                self._turns_left = turns - taken
+            if self._server is server and not self._deliver_due():
+                return
+        super()._settle()
+
+    def _blocked(self, instance: Instance, indent: str = "") -> list[str]:
+        return super()._blocked(instance, indent) if self._server is None else self._server.blocked(instance)
+
+    def _refuse_in_a_turn(self) -> None:
+        super()._refuse_in_a_turn()
+        if self._server is not None:  # who uses the hub in process passes here, and needs to know the time
+            self._server.tick()
 
     # -- driving
 

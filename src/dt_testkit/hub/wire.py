@@ -7,10 +7,12 @@ behind it), so that a turn costs the copying of its history and not the encoding
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from durabletask import history as h
 from durabletask.client import OrchestrationStatus
+from durabletask.entities import EntityInstanceId
 from google.protobuf import wrappers_pb2
 
 from dt_testkit.execution import (
@@ -27,6 +29,7 @@ from dt_testkit.execution import (
 )
 from dt_testkit.history.codec import events_from_protobuf, events_to_protobuf
 from dt_testkit.hub.entities import BatchResult, NewOrchestration, Signal
+from dt_testkit.hub.instance import TERMINAL
 from dt_testkit.sdk import failure_details_from_protobuf, pb
 
 if TYPE_CHECKING:
@@ -116,20 +119,23 @@ def _operation(entity_id: str, operation: EntityOperation) -> pb.HistoryEvent:
     return pb.HistoryEvent(eventId=-1, entityOperationCalled=call)
 
 
-def commands(actions: Iterable[pb.OrchestratorAction]) -> list[Command]:
+def commands(instance_id: str, actions: Iterable[pb.OrchestratorAction]) -> list[Command]:
     """What an orchestrator asked for in a turn.
 
     Raises
     ------
     ValueError
-        An action is of a kind that a task hub does not know.
+        An action is of a kind that a task hub does not know, or ends an orchestration in no way there is.
     """
     made = []
     for action in actions:
         kind = action.WhichOneof("orchestratorActionType")
         if kind not in _COMMANDS:
             raise ValueError(f"An orchestrator asked for {kind}, which this task hub does not know.")
-        made.append(_COMMANDS[kind](action))
+        command = _COMMANDS[kind](action)
+        if isinstance(command, CallSubOrchestrator) and not command.instance_id:
+            command = replace(command, instance_id=f"{instance_id}:{action.id:04x}")  # as the SDK names it
+        made.append(command)
     return made
 
 
@@ -155,9 +161,12 @@ def _send_event(action: pb.OrchestratorAction) -> Command:
 
 def _complete(action: pb.OrchestratorAction) -> Command:
     end = action.completeOrchestration
+    status = OrchestrationStatus(end.orchestrationStatus)
+    if status not in (*TERMINAL, OrchestrationStatus.CONTINUED_AS_NEW):
+        raise ValueError(f"An orchestrator ended as {status.name}, which is no way to end.")
     return Complete(
         action.id,
-        OrchestrationStatus(end.orchestrationStatus),
+        status,
         _text(end, "result"),
         failure_details_from_protobuf(end.failureDetails) if end.HasField("failureDetails") else None,
         [e for e in events_from_protobuf(end.carryoverEvents) if isinstance(e, h.EventRaisedEvent)],
@@ -207,7 +216,8 @@ def batch_result(message: pb.EntityBatchResult, count: int) -> BatchResult:
 def _entity_action(action: pb.OperationAction) -> Signal | NewOrchestration:
     if action.HasField("sendSignal"):
         sent = action.sendSignal
-        return Signal(sent.instanceId, sent.name, _text(sent, "input"), _moment(sent, "scheduledTime"))
+        entity_id = str(EntityInstanceId.parse(sent.instanceId))
+        return Signal(entity_id, sent.name, _text(sent, "input"), _moment(sent, "scheduledTime"))
     start = action.startNewOrchestration
     return NewOrchestration(start.name, _text(start, "input"), start.instanceId, _text(start, "version"))
 

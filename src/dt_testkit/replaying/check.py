@@ -437,7 +437,9 @@ class _Check:
                     yield "signal_time", when, command.scheduled_time
         elif event.instance_id != command.instance_id:
             yield "instance_id", event.instance_id, command.instance_id
-        if kind is h.SubOrchestrationInstanceCreatedEvent and (event.version or None) != command.version:
+        if kind is h.SubOrchestrationInstanceCreatedEvent and (event.version or None) != (
+            command.version or None
+        ):
             versioning = self.execution.context._options.versioning
             # A default version is the worker's, and changes with each release of one.
             if versioning is None or command.version not in (None, versioning.default_version):
