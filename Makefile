@@ -5,10 +5,10 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 SECONDS ?= 300
 
-.PHONY: help setup demo test e2e fuzz bench lint format typecheck clean
+.PHONY: help setup demo test e2e fuzz bench coverage-table lint format typecheck clean
 
 help: ## List the targets
-	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 setup: $(READY) ## Make the virtual environment (the other targets do it by themselves)
 
@@ -33,6 +33,9 @@ fuzz: $(READY) ## Differential tests against the SDK for as long as one likes: m
 
 bench: $(READY) ## Measure, side by side on this machine
 	$(BIN)/python -m benchmarks
+
+coverage-table: $(READY) ## Write the tables of docs/coverage.md: each member of the SDK and its test
+	$(BIN)/python tests/conformance/coverage_table.py
 
 lint: $(READY) ## Style and format
 	$(BIN)/ruff check .

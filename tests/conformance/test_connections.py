@@ -1,0 +1,335 @@
+"""The SDK's worker and clients on a served hub, made in every way in which they can be made."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import logging
+import threading
+from contextlib import contextmanager
+
+import durabletask
+import grpc
+import grpc.aio
+import pytest
+from durabletask.client import AsyncTaskHubGrpcClient, OrchestrationStatus, TaskHubGrpcClient
+from durabletask.grpc_options import GrpcClientResiliencyOptions, GrpcWorkerResiliencyOptions
+from durabletask.payload import LargePayloadStorageOptions, PayloadStore
+from durabletask.serialization import JsonDataConverter
+from durabletask.task import when_all
+from durabletask.worker import TaskHubGrpcWorker
+
+from dt_testkit import TaskHub
+from dt_testkit.sdk import pb
+
+QUIET = logging.getLogger("connections")
+either_client = pytest.mark.parametrize("kind", [TaskHubGrpcClient, AsyncTaskHubGrpcClient])
+
+
+def greet(ctx, name):
+    greeting = yield ctx.call_activity(shout, input=name)
+    return [greeting, ctx.version]
+
+
+def shout(ctx, name):
+    return f"{name}!"
+
+
+@pytest.fixture
+def address():
+    """Where a hub listens."""
+    with TaskHub().serve() as server:
+        yield server.address
+
+
+@pytest.fixture(scope="module")
+def served():
+    """Where a hub listens, with a worker that has no options of its own."""
+    with TaskHub().serve() as server, at_work(host_address=server.address):
+        yield server.address
+
+
+@contextmanager
+def at_work(**options):
+    """A worker that is started. (To stop one takes the SDK a second.)"""
+    with TaskHubGrpcWorker(**{"logger": QUIET, **options}) as worker:
+        worker.add_orchestrator(greet)
+        worker.add_activity(shout)
+        worker.start()
+        yield worker
+
+
+def greeting(kind, name="ana", **options):
+    """What an instance comes to that is started with a client of that kind, made with those options."""
+    if not options.keys() & {"log_handler", "log_formatter"}:
+        options.setdefault("logger", QUIET)
+
+    async def ask():
+        async with AsyncTaskHubGrpcClient(**options) as client:
+            id = await client.schedule_new_orchestration(greet, input=name)
+            return await client.wait_for_orchestration_completion(id, timeout=20)
+
+    if kind is AsyncTaskHubGrpcClient:
+        state = asyncio.run(ask())
+    else:
+        with TaskHubGrpcClient(**options) as client:
+            id = client.schedule_new_orchestration(greet, input=name)
+            state = client.wait_for_orchestration_completion(id, timeout=20)
+    assert state.runtime_status is OrchestrationStatus.COMPLETED, state
+    return state.get_output()
+
+
+def channel_options():
+    return durabletask.GrpcChannelOptions(
+        max_receive_message_length=10**7,
+        max_send_message_length=10**7,
+        keepalive_time_ms=60_000,
+        keepalive_timeout_ms=10_000,
+        keepalive_permit_without_calls=True,
+        retry_policy=durabletask.GrpcRetryPolicyOptions(
+            max_attempts=3,
+            initial_backoff_seconds=0.01,
+            max_backoff_seconds=0.1,
+            backoff_multiplier=1.5,
+            retryable_status_codes=["UNAVAILABLE", "ABORTED"],
+        ),
+        raw_options=[("grpc.primary_user_agent", "connections")],
+    )
+
+
+class Calls(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInterceptor):
+    """Notes the calls that go through a channel."""
+
+    def __init__(self):
+        self.made = []
+
+    def intercept_unary_unary(self, continuation, details, request):
+        self.made.append(details.method.rpartition("/")[2])
+        return continuation(details, request)
+
+    intercept_unary_stream = intercept_unary_unary
+
+
+class AsyncCalls(grpc.aio.UnaryUnaryClientInterceptor):
+    """The same for asynchronous channels."""
+
+    def __init__(self):
+        self.made = []
+
+    async def intercept_unary_unary(self, continuation, details, request):
+        self.made.append(details.method.decode().rpartition("/")[2])
+        return await continuation(details, request)
+
+
+class Shelf(PayloadStore):
+    """Payloads in memory."""
+
+    def __init__(self):
+        self.held = {}
+        self.owners = set()
+        self.taken = set()
+
+    @property
+    def options(self):
+        return LargePayloadStorageOptions(
+            threshold_bytes=100, max_stored_payload_bytes=10_000, enable_compression=False
+        )
+
+    def upload(self, data, *, instance_id=None):
+        token = f"shelf:{len(self.held)}"
+        self.held[token] = data
+        self.owners.add(instance_id)
+        return token
+
+    async def upload_async(self, data, *, instance_id=None):
+        return self.upload(data, instance_id=instance_id)
+
+    def download(self, token):
+        self.taken.add(token)
+        return self.held[token]
+
+    async def download_async(self, token):
+        return self.download(token)
+
+    def is_known_token(self, value):
+        return value.startswith("shelf:")
+
+
+class Wrapped(JsonDataConverter):
+    """JSON in a wrapper, that nothing else reads."""
+
+    def serialize(self, value):
+        return f"json:{super().serialize(value)}"
+
+    def deserialize(self, data, target_type=None):
+        if data is None:
+            return None
+        assert data.startswith("json:"), data
+        return super().deserialize(data.removeprefix("json:"), target_type)
+
+
+# -- clients
+
+
+@either_client
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"metadata": [("taskhub", "one")]},
+        {"channel_options": channel_options()},
+        {"resiliency_options": GrpcClientResiliencyOptions(channel_recreate_failure_threshold=2)},
+    ],
+    ids=lambda options: next(iter(options)),
+)
+def test_a_client_may_be_given(served, kind, options):
+    assert greeting(kind, host_address=served, **options) == ["ana!", None]
+
+
+def test_a_client_may_bring_its_channel(served):
+    with grpc.insecure_channel(served) as channel:
+        assert greeting(TaskHubGrpcClient, channel=channel) == ["ana!", None]
+        assert greeting(TaskHubGrpcClient, channel=channel) == ["ana!", None], "the client has closed it"
+
+
+def test_an_asynchronous_client_may_bring_its_channel(served):
+    async def ask():
+        async with grpc.aio.insecure_channel(served) as channel:
+            client = AsyncTaskHubGrpcClient(channel=channel, logger=QUIET)
+            id = await client.schedule_new_orchestration(greet, input="ana")
+            await client.close()  # and not the channel
+            return await client.wait_for_orchestration_completion(id, timeout=20)
+
+    assert asyncio.run(ask()).get_output() == ["ana!", None]
+
+
+@either_client
+def test_the_calls_of_a_client_may_be_intercepted(served, kind):
+    calls = Calls() if kind is TaskHubGrpcClient else AsyncCalls()
+    greeting(kind, host_address=served, interceptors=[calls])
+    assert calls.made == ["StartInstance", "WaitForInstanceCompletion"]
+
+
+@either_client
+def test_a_client_may_be_given_a_logger(served, kind, caplog):
+    logger = logging.getLogger("connections.client")
+    with caplog.at_level(logging.INFO, logger.name):
+        greeting(kind, host_address=served, logger=logger)
+    assert "Starting new 'greet' instance" in caplog.text
+
+
+@either_client
+def test_a_client_may_be_told_where_and_how_to_log_though_that_is_deprecated(served, kind):
+    text = io.StringIO()
+    with pytest.warns(DeprecationWarning, match="log_handler"):
+        greeting(
+            kind,
+            host_address=served,
+            log_handler=logging.StreamHandler(text),
+            log_formatter=logging.Formatter("client: %(message)s"),
+        )
+    assert text.getvalue().startswith("client: Starting new 'greet' instance")
+
+
+def test_clients_and_a_worker_share_a_converter_and_a_store_for_large_payloads(address):
+    shelf = Shelf()
+    shared = {"host_address": address, "data_converter": Wrapped(), "payload_store": shelf}
+    with at_work(**shared):
+        for kind in (TaskHubGrpcClient, AsyncTaskHubGrpcClient):
+            name = kind.__name__ * 100
+            assert greeting(kind, name, **shared) == [f"{name}!", None]
+            assert f'json:"{name}"'.encode() in shelf.held.values()  # the input
+            assert f'json:["{name}!", null]'.encode() in shelf.held.values()  # the output
+    assert shelf.taken
+    assert None not in shelf.owners
+
+
+@either_client
+def test_a_client_has_a_default_version(served, kind):
+    assert greeting(kind, host_address=served, default_version="2.0") == ["ana!", "2.0"]
+
+
+def test_the_clients_of_a_hub_emit_no_spans():
+    hub = TaskHub()
+    assert hub.client.emit_trace_spans is hub.async_client.emit_trace_spans is False
+
+
+# -- workers
+
+
+def test_a_worker_may_be_given_how_to_reach_the_hub(address, caplog):
+    calls = Calls()
+    logger = logging.getLogger("connections.worker")
+    options = {
+        "metadata": [("taskhub", "one")],
+        "channel_options": channel_options(),
+        "resiliency_options": GrpcWorkerResiliencyOptions(hello_timeout_seconds=5),
+        "interceptors": [calls],
+        "logger": logger,
+    }
+    with caplog.at_level(logging.INFO, logger.name), at_work(host_address=address, **options):
+        assert greeting(TaskHubGrpcClient, host_address=address) == ["ana!", None]
+    assert {"Hello", "GetWorkItems", "CompleteOrchestratorTask", "CompleteActivityTask"} <= set(calls.made)
+    assert "Successfully connected" in caplog.text
+
+
+def test_a_worker_may_bring_its_channel(address):
+    with grpc.insecure_channel(address) as channel, at_work(channel=channel):
+        assert greeting(TaskHubGrpcClient, host_address=address) == ["ana!", None]
+
+
+def test_a_worker_may_be_told_where_and_how_to_log_though_that_is_deprecated(address):
+    text = io.StringIO()
+    told = {
+        "log_handler": logging.StreamHandler(text),
+        "log_formatter": logging.Formatter("worker: %(message)s"),
+    }
+    with (
+        pytest.warns(DeprecationWarning, match="log_handler"),
+        at_work(host_address=address, logger=None, **told),
+    ):
+        greeting(TaskHubGrpcClient, host_address=address)
+    assert "worker: Successfully connected" in text.getvalue()
+
+
+def test_a_worker_is_given_no_more_at_once_than_its_options_say(address):
+    limits = durabletask.ConcurrencyOptions(
+        maximum_concurrent_activity_work_items=1,
+        maximum_concurrent_orchestration_work_items=2,
+        maximum_concurrent_entity_work_items=3,
+        maximum_thread_pool_workers=4,
+    )
+    running, most = 0, 0
+    changed = threading.Condition()
+
+    def work(ctx, _):
+        nonlocal running, most
+        with changed:
+            running += 1
+            most = max(most, running)
+            changed.notify_all()
+            changed.wait_for(lambda: running > 1, timeout=0.05)  # another one, if it may
+            running -= 1
+
+    def fan_out(ctx, _):
+        yield when_all([ctx.call_activity(work) for _ in range(4)])
+
+    with TaskHubGrpcWorker(host_address=address, logger=QUIET, concurrency_options=limits) as worker:
+        assert worker.concurrency_options is limits
+        worker.add_orchestrator(fan_out)
+        worker.add_activity(work)
+        worker.start()
+        with TaskHubGrpcClient(host_address=address, logger=QUIET) as client:
+            id = client.schedule_new_orchestration(fan_out)
+            client.wait_for_orchestration_completion(id, timeout=20).raise_if_failed()
+    assert most == 1
+
+
+def test_a_worker_may_announce_what_it_can_do(address):
+    worker = TaskHubGrpcWorker(host_address=address, logger=QUIET, emit_trace_spans=False)
+    assert worker.emit_trace_spans is False
+    worker.add_orchestrator(greet)
+    worker.add_activity(shout)
+    worker.add_capability(pb.WORKER_CAPABILITY_SCHEDULED_TASKS)
+    worker.start()
+    assert greeting(TaskHubGrpcClient, host_address=address) == ["ana!", None]
+    worker.stop()
