@@ -30,7 +30,7 @@ import heapq
 import random
 from collections import deque
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from itertools import count
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
@@ -107,24 +107,6 @@ class _Due(NamedTuple):
     generation: int
     event: h.HistoryEvent | EntityOperation | None
     activity: ActivityWork | None = None  # that runs until then
-
-
-def _rewound_start(
-    event: h.ExecutionStartedEvent, execution_id: str, parent_execution_id: str | None
-) -> h.ExecutionStartedEvent:
-    """The start of an instance that is rewound: a new execution, and of a parent that is a new one too."""
-    parent = event.parent_instance
-    if parent is not None and parent.orchestration_instance is not None and parent_execution_id is not None:
-        of_parent = replace(parent.orchestration_instance, execution_id=parent_execution_id)
-        parent = replace(parent, orchestration_instance=of_parent)
-    own = event.orchestration_instance
-    if own is not None:
-        own = replace(own, execution_id=execution_id)
-    return replace(event, orchestration_instance=own, parent_instance=parent)
-
-
-# What a rewind takes out of a history, besides the scheduling of the activities that failed.
-_TAKEN_BACK = (h.TaskFailedEvent, h.SubOrchestrationInstanceFailedEvent, h.ExecutionCompletedEvent)
 
 
 def _is_ignored(instance: Instance) -> bool:
@@ -850,75 +832,6 @@ class HubCore:
             if entity._waiting:
                 self._enqueue_entity(entity)
 
-    # -- rewinding
-
-    def _rewind(self, instance: Instance, reason: str | None, parent_execution_id: str | None = None) -> None:
-        """Take the failures out of the history of a failed instance, so that what failed is tried again.
-
-        The history is cut as the SDK's worker cuts it (``_build_rewind_result``): failed activities are
-        forgotten altogether, of failed sub-orchestrations only that they failed, for these are rewound too.
-        """
-        self._refuse_in_a_turn()
-        events = instance._generations[-1]
-        failed = {event.task_scheduled_id for event in events if isinstance(event, h.TaskFailedEvent)}
-        kept = [
-            event
-            for event in events
-            if not isinstance(event, _TAKEN_BACK)
-            and not (isinstance(event, h.TaskScheduledEvent) and event.event_id in failed)
-        ]
-        execution_id = self._new_id()
-        kept = [
-            _rewound_start(event, execution_id, parent_execution_id)
-            if isinstance(event, h.ExecutionStartedEvent)
-            else event
-            for event in kept
-        ]
-        kept += [
-            h.OrchestratorStartedEvent(-1, self._stamp),
-            h.ExecutionRewoundEvent(-1, self._stamp, reason, parent_execution_id),
-            h.OrchestratorCompletedEvent(-1, self._stamp),
-        ]
-        instance._generations[-1] = kept
-        instance._execution = None
-        instance._inbox = []
-        instance._rewound = True
-        instance._output = instance.failure = None
-        instance.status = OrchestrationStatus.RUNNING
-        instance.last_updated_at = self._now
-        completed = {
-            event.task_scheduled_id
-            for event in kept
-            if isinstance(event, h.SubOrchestrationInstanceCompletedEvent)
-        }
-        for event in kept:
-            if isinstance(event, h.SubOrchestrationInstanceCreatedEvent) and event.event_id not in completed:
-                self._rewind_child(instance, event, reason, execution_id)
-        self._enqueue(instance)
-
-    def _rewind_child(
-        self,
-        instance: Instance,
-        created: h.SubOrchestrationInstanceCreatedEvent,
-        reason: str | None,
-        execution_id: str,
-    ) -> None:
-        child = self._instances.get(created.instance_id)
-        if child is None:  # purged: it runs afresh
-            parent = Parent(instance, len(instance._generations), created.event_id)
-            self._create(
-                created.name, created.input, created.instance_id, version=created.version, parent=parent
-            )
-        elif child.status is OrchestrationStatus.FAILED:
-            self._rewind(child, reason, execution_id)
-        elif child.status in TERMINAL and child._parent is not None:
-            end = next(
-                e for e in reversed(child._generations[-1]) if isinstance(e, h.ExecutionCompletedEvent)
-            )
-            status = OrchestrationStatus(end.orchestration_status)
-            completion = Complete(-1, status, end.result, end.failure_details)
-            self._tell_parent(child, completion, self._stamp)
-
     # -- a worker that stops
 
     def _hand_out_again(self) -> None:
@@ -945,6 +858,13 @@ class HubCore:
                     self._payloads,
                     self.worker_options,
                 )
+
+    def _forget_due(self, instance: Instance) -> None:
+        """Take everything off the agenda and the queue that is to come to an instance."""
+        self._agenda[:] = [due for due in self._agenda if due.target is not instance]
+        heapq.heapify(self._agenda)
+        for work in [w for w in self._queue if isinstance(w, ActivityWork) and w.instance is instance]:
+            self._queue.remove(work)
 
     def _deliver(self, instance: Instance, generation: int, event: h.HistoryEvent) -> None:
         """Hand an event to an instance, if the generation that it is for still lives."""

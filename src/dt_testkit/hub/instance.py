@@ -175,13 +175,15 @@ class Instance:
         InvalidState
             It has not failed.
         """
+        from dt_testkit.hub.rewinding import rewind
+
         with self._hub._lock:
             self._refuse_if_gone("rewound")
             if self.status is not OrchestrationStatus.FAILED:
                 raise InvalidState(
                     f"Instance '{self.instance_id}' is {self.status.name}: only one that FAILED is rewound."
                 )
-            self._hub._rewind(self, reason)
+            rewind(self._hub, self, reason)
 
     def restart(self, *, restart_with_new_instance_id: bool = False) -> Instance:
         """Start it again, once it has ended, with the input, version and tags it was first started with.

@@ -17,6 +17,7 @@ from google.protobuf import empty_pb2, timestamp_pb2, wrappers_pb2
 from dt_testkit.errors import InstanceAlreadyExists
 from dt_testkit.history.codec import events_to_protobuf, failure_to_protobuf
 from dt_testkit.hub.entities import EntityOperation
+from dt_testkit.hub.rewinding import rewind
 from dt_testkit.sdk import pb
 
 if TYPE_CHECKING:
@@ -242,7 +243,7 @@ class HubService:
                     grpc.StatusCode.FAILED_PRECONDITION,
                     f"Orchestration instance '{request.instanceId}' is not in a failed state",
                 )
-            self._hub._rewind(instance, _text(request, "reason"))
+            rewind(self._hub, instance, _text(request, "reason"))
         return pb.RewindInstanceResponse()
 
     def SignalEntity(self, request: pb.SignalEntityRequest, timeout: float | None) -> pb.SignalEntityResponse:

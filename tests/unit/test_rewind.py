@@ -1,0 +1,166 @@
+"""Rewinding an instance that failed, through the instance itself; the client's call is in the scenarios."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from durabletask.client import OrchestrationStatus
+from durabletask.history import ExecutionRewoundEvent, TaskFailedEvent
+from durabletask.task import when_all
+
+from dt_testkit import InstanceNotFound, InvalidState, ReplayDivergence, TaskHub, replay
+
+
+class Machine:
+    """Activities that can be out of order."""
+
+    def __init__(self):
+        self.broken = True
+        self.runs = []
+
+    def press(self, ctx, part):
+        self.runs.append(part)
+        if self.broken:
+            raise RuntimeError(f"{part} is stuck")
+        return f"{part} pressed"
+
+
+def press_one(ctx, part):
+    return (yield ctx.call_activity("press", input=part))
+
+
+def press_and_wait(ctx, part):
+    tea_break = ctx.create_timer(timedelta(hours=1))
+    painting = ctx.call_activity("paint", input=part)
+    pressed = yield ctx.call_activity("press", input=part)
+    painted = yield painting
+    yield tea_break
+    return [pressed, painted]
+
+
+def order(ctx, parts):
+    yield ctx.call_activity("paint", input="frame")
+    return (yield when_all([ctx.call_sub_orchestrator(press_one, input=part) for part in parts]))
+
+
+def own_fault(ctx, _):
+    yield ctx.call_activity("paint", input="frame")
+    raise ValueError("the orchestrator's own")
+
+
+@pytest.fixture
+def machine():
+    return Machine()
+
+
+@pytest.fixture(params=["generation", "turn"])
+def hub(request, machine):
+    hub = TaskHub(check_replay=request.param)
+    for orchestrator in (press_one, press_and_wait, order, own_fault):
+        hub.add_orchestrator(orchestrator)
+    hub.stub("press", side_effect=machine.press)
+    hub.stub("paint", return_value="painted", duration=timedelta(seconds=20))
+    return hub
+
+
+def test_only_what_failed_is_done_again(hub, machine):
+    made = hub.run(order, input=["door", "lid"])
+    assert made.status is OrchestrationStatus.FAILED
+    machine.broken = False
+    made.rewind("mended")
+    made.wait()
+    assert made.output == ["door pressed", "lid pressed"]
+    assert machine.runs == ["door", "lid", "door", "lid"]
+    assert len(hub._stubs["paint"].calls) == 1
+    (rewound,) = [event for event in made.history if isinstance(event, ExecutionRewoundEvent)]
+    assert rewound.reason == "mended"
+    assert not any(isinstance(event, TaskFailedEvent) for event in made.history)
+    for instance in hub.instances:
+        report = replay(instance.history, hub)
+        assert (report.ok, report.worker_outcome) == (True, "accepts"), report
+
+
+@pytest.mark.parametrize(
+    "later", [timedelta(0), timedelta(seconds=10), timedelta(minutes=5), timedelta(hours=2)]
+)
+def test_what_was_open_when_it_failed_still_comes(hub, machine, later):
+    made = hub.run(press_and_wait, input="door")
+    assert made.status is OrchestrationStatus.FAILED
+    failed_at = hub.now
+    hub.advance(later)
+    machine.broken = False
+    made.rewind()
+    made.wait()
+    assert made.output == ["door pressed", "painted"]
+    # The timer is due when it was due; the painting, whose result nobody took, is begun again.
+    assert hub.now == max(failed_at + timedelta(hours=1), failed_at + later + timedelta(seconds=20))
+    assert replay(made.history, hub).ok
+
+
+def test_an_instance_is_rewound_as_often_as_it_fails(hub, machine):
+    made = hub.run(press_one, input="door")
+    for _ in range(3):
+        made.rewind()
+        made.wait()
+        assert made.status is OrchestrationStatus.FAILED
+    machine.broken = False
+    made.rewind()
+    assert made.wait().output == "door pressed"
+    report = replay(made.history, hub)
+    assert (report.ok, report.worker_outcome) == (True, "accepts"), report
+
+
+def test_an_error_of_its_own_is_met_again_until_the_code_is_mended(hub):
+    made = hub.run(own_fault)
+    made.rewind()
+    assert made.wait().failure.message == "the orchestrator's own"
+    assert replay(made.history, hub).ok
+
+    def mended(ctx, _):
+        yield ctx.call_activity("paint", input="frame")
+        return "mended"
+
+    hub.orchestrators["own_fault"] = mended
+    made.rewind()
+    assert made.wait().output == "mended"
+    assert replay(made.history, hub).ok
+
+
+def test_code_that_took_another_way_before_the_failure_is_a_divergence(hub):
+    made = hub.run(own_fault)
+
+    def other(ctx, _):
+        yield ctx.call_activity("press", input="frame")
+        return "another way"
+
+    hub.orchestrators["own_fault"] = other
+    made.rewind()
+    with pytest.raises(ReplayDivergence, match="#1 was activity 'paint' in the history"):
+        made.wait()
+
+
+def test_a_step_taken_away_is_found_in_a_rewound_history_too(hub, machine):
+    made = hub.run(press_and_wait, input="door")
+    machine.broken = False
+    made.rewind()
+    made.wait()
+
+    def shorter(ctx, part):
+        tea_break = ctx.create_timer(timedelta(hours=1))
+        pressed = yield ctx.call_activity("press", input=part)
+        yield tea_break
+        return pressed
+
+    report = replay(made.history, shorter)
+    assert [(d.kind, d.field, d.event_id) for d in report.divergences] == [("changed", "name", 2)]
+
+
+def test_only_an_instance_that_failed_is_rewound(hub, machine):
+    machine.broken = False
+    made = hub.run(press_one, input="door")
+    with pytest.raises(InvalidState, match="is COMPLETED: only one that FAILED is rewound"):
+        made.rewind()
+    hub.client.purge_orchestration(made.instance_id)
+    with pytest.raises(InstanceNotFound, match="cannot be rewound, for it was purged"):
+        made.rewind()
