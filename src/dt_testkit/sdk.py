@@ -16,6 +16,7 @@ import uuid
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import datetime, timezone, tzinfo
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -49,6 +50,7 @@ from durabletask.internal.helpers import (  # noqa: E402
     failure_details_from_protobuf,
     get_qualified_name,
     new_failure_details,
+    new_timestamp,
     protobuf_value_from_python,
 )
 from durabletask.internal.json_encode_output_exception import JsonEncodeOutputException  # noqa: E402
@@ -56,7 +58,6 @@ from durabletask.internal.orchestration_entity_context import OrchestrationEntit
 from durabletask.internal.shared import AUTO_SERIALIZED  # noqa: E402
 from durabletask.internal.tracing import suppress_span_emission  # noqa: E402
 from durabletask.worker import VersionFailureStrategy  # noqa: E402
-from durabletask.worker import _EntityExecutor as EntityExecutor  # noqa: E402
 from durabletask.worker import _OrchestrationExecutor as OrchestrationExecutor  # noqa: E402
 from durabletask.worker import _Registry as Registry  # noqa: E402
 
@@ -69,7 +70,6 @@ if TYPE_CHECKING:
 __all__ = [
     "AUTO_SERIALIZED",
     "SUPPORTED",
-    "EntityExecutor",
     "JsonEncodeOutputException",
     "OrchestrationEntityContext",
     "OrchestrationExecutor",
@@ -80,6 +80,7 @@ __all__ = [
     "failure_details_from_protobuf",
     "failure_of",
     "get_qualified_name",
+    "new_timestamp",
     "pb",
     "protobuf_value_from_python",
     "relative_path",
@@ -191,6 +192,7 @@ class _Datetime(datetime):
         return moment.astimezone(tz) if tz is not None else moment.astimezone().replace(tzinfo=None)
 
 
+@cache
 def _watch_schedules() -> None:
     """Let recurring schedules ask us for the time and for their tokens; without surroundings as ever."""
     from durabletask.scheduled import models, schedule_entity

@@ -10,6 +10,7 @@ from enum import Enum
 
 import pytest
 from durabletask.client import OrchestrationStatus
+from durabletask.entities import EntityInstanceId
 from durabletask.serialization import JsonDataConverter
 from durabletask.task import RetryPolicy, TaskFailedError, when_all, when_any
 
@@ -22,6 +23,7 @@ from dt_testkit import (
     ReplayDivergence,
     StubExhausted,
     TaskHub,
+    replay,
 )
 
 THREE_TIMES = RetryPolicy(first_retry_interval=timedelta(seconds=5), max_number_of_attempts=3)
@@ -986,3 +988,75 @@ def test_the_stack_trace_has_no_frames_of_python_itself(hub):
     trace = hub.run(asks).failure.inner_failure.stack_trace
     assert trace.count("File") == 1
     assert "in reads" in trace
+
+
+class TestEntitiesThatGoWrong:
+    COUNTER = EntityInstanceId("counter", "c")
+
+    @pytest.mark.parametrize(
+        "ask",
+        [
+            lambda ctx: ctx.call_entity("@counter@c", "add"),
+            lambda ctx: ctx.signal_entity("@counter@c", "add"),
+            lambda ctx: ctx.lock_entities(["@counter@c"]),
+        ],
+    )
+    def test_what_is_no_id_of_an_entity_is_named_with_the_line(self, hub, ask):
+        def careless(ctx, _):
+            yield ask(ctx)
+
+        hub.add_orchestrator(careless)
+        with pytest.raises(
+            DurableTestError, match=r"test_hub.py:\d+ .*given '@counter@c', which is no EntityIn"
+        ):
+            hub.run(careless)
+
+    def test_a_signal_of_an_entity_to_no_entity_is_named(self, hub):
+        def careless(ctx, _):
+            ctx.signal_entity("counter", "add")
+
+        hub.add_entity(careless)
+        hub.client.signal_entity(EntityInstanceId("careless", "e"), "go")
+        with pytest.raises(DurableTestError, match="@careless@e signals 'counter' in its operation 'go'"):
+            hub.settle()
+
+    def test_an_interrupted_operation_waits_and_the_cause_is_said(self, hub):
+        def counter(ctx, _):
+            raise KeyboardInterrupt
+
+        def counts(ctx, _):
+            return (yield ctx.call_entity(self.COUNTER, "add"))
+
+        hub.add_entity(counter)
+        hub.add_orchestrator(counts)
+        counting = hub.start(counts)
+        with pytest.raises(KeyboardInterrupt):
+            hub.settle()
+        assert hub.entity(self.COUNTER).queue_length == 1
+        with pytest.raises(OrchestrationBlocked, match="cut short by KeyboardInterrupt"):
+            counting.wait()
+
+    def test_a_view_of_an_unused_entity_comes_to_life_with_it(self, hub):
+        def counter(ctx, amount):
+            ctx.set_state(amount)
+
+        hub.add_entity(counter)
+        view = hub.entity(self.COUNTER)
+        assert (view.exists, hub.entities) == (False, [])
+        hub.client.signal_entity(self.COUNTER, "set", 7)
+        hub.settle()
+        assert view.state == 7
+        hub.client.signal_entity(self.COUNTER, "set")
+        hub.client.clean_entity_storage()
+        assert (view.exists, hub.entities) == (False, [])
+        hub.client.signal_entity(self.COUNTER, "set", 8)
+        hub.settle()
+        assert view.state == 8
+
+
+def test_an_instance_that_was_terminated_before_its_start_replays(hub):
+    instance = hub.start(nap, input=1, start_at=hub.now + timedelta(days=1))
+    instance.terminate()
+    hub.settle()
+    report = replay(instance.history, hub)
+    assert (instance.status, report.ok) == (OrchestrationStatus.TERMINATED, True)

@@ -20,6 +20,7 @@ from durabletask.client import OrchestrationStatus
 from durabletask.entities import EntityInstanceId, EntityLock
 from durabletask.history import EventRaisedEvent
 
+from dt_testkit.errors import DurableTestError
 from dt_testkit.execution.commands import (
     CallEntity,
     CallSubOrchestrator,
@@ -35,7 +36,7 @@ from dt_testkit.execution.commands import (
     UnlockEntity,
     call_site,
 )
-from dt_testkit.sdk import JsonEncodeOutputException, OrchestrationEntityContext, failure_of
+from dt_testkit.sdk import JsonEncodeOutputException, OrchestrationEntityContext, failure_of, new_timestamp
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -350,6 +351,8 @@ class FakeOrchestrationContext(task.OrchestrationContext):
         self._check_entity_operation(entity_id, one_way=True)
         encoded = self._payloads.serialize(input)
         request_id = self.new_uuid()
+        if signal_time is not None:
+            new_timestamp(signal_time)  # raises what the SDK raises where it is no datetime
         if signal_time is not None and signal_time.tzinfo is not None:
             signal_time = signal_time.astimezone(timezone.utc).replace(tzinfo=None)
         self._commands[id] = SignalEntity(
@@ -358,6 +361,8 @@ class FakeOrchestrationContext(task.OrchestrationContext):
 
     def lock_entities(self, entities: list[EntityInstanceId]) -> task.CompletableTask[EntityLock]:
         self._last_id = id = self._last_id + 1
+        for entity in entities:
+            _check_id(entity, "lock_entities")
         critical = self._critical
         if critical is None:
             self._critical = critical = OrchestrationEntityContext(self._instance_id)
@@ -377,6 +382,7 @@ class FakeOrchestrationContext(task.OrchestrationContext):
         return future
 
     def _check_entity_operation(self, entity: EntityInstanceId, *, one_way: bool) -> None:
+        _check_id(entity, "signal_entity" if one_way else "call_entity")
         if self._critical is not None:
             allowed, problem = self._critical.validate_operation_transition(entity, one_way)
             if not allowed:
@@ -502,3 +508,13 @@ class FakeOrchestrationContext(task.OrchestrationContext):
                 found.append((waiter.after_id, 1, operation))
         found.sort(key=lambda entry: entry[:2])
         return [operation for _, _, operation in found]
+
+
+def _check_id(entity: Any, method: str) -> None:
+    """Refuse what is no id of an entity; a worker takes it, and the orchestration waits for ever."""
+    if not isinstance(entity, EntityInstanceId):
+        location = Location.of(call_site(sys._getframe(3 if method != "lock_entities" else 2)))
+        raise DurableTestError(
+            f"ctx.{method}() at {location} is given {entity!r}, which is no EntityInstanceId: a worker would "
+            "take it and the orchestration would wait for ever; write EntityInstanceId('name', 'key')."
+        )

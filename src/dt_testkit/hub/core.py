@@ -34,6 +34,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from itertools import count
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from weakref import WeakValueDictionary
 
 from durabletask import history as h
 from durabletask import task
@@ -94,8 +95,11 @@ class ActivityWork:
     command: ScheduleActivity
 
     def is_wanted(self) -> bool:
-        """Whether the generation that asked for it still lives."""
-        return self.instance.status not in TERMINAL and self.generation == len(self.instance._generations)
+        """Whether the generation that asked for it still lives, or may live again by a rewind."""
+        instance = self.instance
+        return self.generation == len(instance._generations) and (
+            instance.status not in TERMINAL or instance.status is OrchestrationStatus.FAILED
+        )
 
 
 class _Due(NamedTuple):
@@ -107,6 +111,9 @@ class _Due(NamedTuple):
     generation: int
     event: h.HistoryEvent | EntityOperation | None
     activity: ActivityWork | None = None  # that runs until then
+
+
+_BLOCKED_LEVELS = 10  # of sub-orchestrations are explained one by one
 
 
 def _is_ignored(instance: Instance) -> bool:
@@ -132,10 +139,12 @@ class HubCore:
         self.worker_options = options
         self._payloads = payloads
         self._check_replay = check_replay
+        self._seed = seed
         self._random = random.Random(seed)
         self._shuffle = random.Random(seed) if shuffle else None  # its own: ids do not depend on it
         self._instances: dict[str, Instance] = {}
         self._entities: dict[str, Entity] = {}
+        self._unused_entities: WeakValueDictionary[str, Entity] = WeakValueDictionary()
         self._queue: deque[Instance | Entity | ActivityWork] = deque()
         self._filters: Filters | None = None
         self._left_out: list[Instance | ActivityWork] = []  # by the filters
@@ -189,14 +198,14 @@ class HubCore:
     def _next_due(self, until: datetime | None) -> bool:
         """Move the clock to the next due moment, if there is one by then."""
         agenda = self._agenda
-        while agenda and (
-            isinstance(agenda[0].target, Instance)
-            and (
-                agenda[0].target.status in TERMINAL
-                or agenda[0].generation != len(agenda[0].target._generations)
-            )
-        ):
-            heapq.heappop(agenda)
+        while agenda:
+            target, generation = agenda[0].target, agenda[0].generation
+            if isinstance(target, Entity) or (
+                target.status not in TERMINAL and generation == len(target._generations)
+            ):
+                break
+            _, _, _, _, event, activity = heapq.heappop(agenda)
+            self._put_aside(target, generation, cast("h.HistoryEvent | None", event), activity)
         if not agenda or (until is not None and agenda[0].moment > until):
             return False
         self._set_clock(agenda[0].moment)
@@ -255,20 +264,40 @@ class HubCore:
             if self._filters is not None:
                 lines += self._left_out_of(self._filters, operation, indent + "    ")
             if operation.kind == "lock":
-                lines += self._holders(instance, operation.name or "", indent + "    ")
+                lines += self._holders(instance, operation, indent + "    ")
+            entity = self._entities.get(operation.instance_id or "")
+            if entity is not None and entity._broken is not None:
+                why = f"{type(entity._broken).__name__}: {entity._broken}"
+                lines.append(f"{indent}    The entity does not go on, for its work was cut short by {why}")
             child = self._instances.get(operation.instance_id or "")
             if child is not None and child.status not in TERMINAL:
-                lines += self._blocked(child, indent + "    ")
+                lines += self._blocked_below(child, indent + "    ")
         unread = instance._execution.unread_events if instance._execution is not None else []
         if unread:
             lines.append(f"{indent}  It has not read the events that have arrived: {', '.join(unread)}.")
         return lines
 
-    def _holders(self, instance: Instance, lock_set: str, indent: str) -> list[str]:
+    def _blocked_below(self, child: Instance, indent: str) -> list[str]:
+        """Why a sub-orchestration does not move; of a long chain of them the first ones and the last."""
+        if len(indent) < _BLOCKED_LEVELS * 4:
+            return self._blocked(child, indent)
+        last, between = child, 0
+        while True:
+            waits_for = (self._instances.get(op.instance_id or "") for op in last.waiting_for)
+            below = next((one for one in waits_for if one is not None and one.status not in TERMINAL), None)
+            if below is None:
+                break
+            last, between = below, between + 1
+        lines = self._blocked(last, indent)
+        return [f"{indent}... and so on, {between} levels, down to", *lines] if between else lines
+
+    def _holders(self, instance: Instance, operation: Operation, indent: str) -> list[str]:
         """Who holds the locks that an instance waits for."""
+        opened = instance._execution.context._open if instance._execution is not None else {}
+        command = opened[operation.id].command if operation.id in opened else None
         return [
             f"{indent}{name} is locked by instance '{entity.locked_by}'."
-            for name in lock_set.split(", ")
+            for name in (command.lock_set if isinstance(command, LockEntities) else ())
             if (entity := self._entities.get(name)) is not None
             and entity.locked_by not in (None, instance.instance_id)
         ]
@@ -440,7 +469,9 @@ class HubCore:
                 command.input,
                 command.entity_id,
             )
-            operation = EntityOperation(command.name, command.input, command.request_id)
+            operation = EntityOperation(
+                command.name, command.input, command.request_id, None, instance.instance_id
+            )
             self._signal_entity(command.entity_id, operation, when)
         elif isinstance(command, LockEntities):
             record = h.EntityLockRequestedEvent(
@@ -564,13 +595,14 @@ class HubCore:
                 )
             if existing.status not in TERMINAL:
                 existing.status = OrchestrationStatus.TERMINATED  # what is still to come for it is dropped
+            self._forget(existing)
         instance = Instance(cast("TaskHub", self), instance_id, name, self._now, next(self._serial))
         instance.version = version
         instance.tags = dict(tags or {})
         instance._input = input
         instance._parent = parent
         if parent is not None:
-            parent.instance._children.append(instance)
+            parent.instance._children[instance_id] = instance
         instance._attempt = attempt
         instance._start_event = h.ExecutionStartedEvent(
             -1,
@@ -643,6 +675,13 @@ class HubCore:
         """The place of something among all that is due at the same moment."""
         return self._shuffle.getrandbits(128) if self._shuffle is not None else next(self._serial)
 
+    def _place_of_signal(self, entity: Entity, operation: EntityOperation, when: datetime) -> int:
+        """Its place, behind all that the same caller has asked of the entity for that moment."""
+        if self._shuffle is None:
+            return self._place()
+        drawn = random.Random(f"{self._seed} {when} {entity._id} {operation.signaled_by}")
+        return (drawn.getrandbits(64) << 64) + next(self._serial)
+
     # -- entities
 
     def _entity(self, entity_id: str) -> Entity:
@@ -652,9 +691,14 @@ class HubCore:
             parsed = EntityInstanceId.parse(entity_id)
             entity = self._entities.get(str(parsed))  # a name in another case
             if entity is None:
-                entity = Entity(cast("TaskHub", self), parsed, self._now)
-                self._entities[str(parsed)] = entity
+                entity = self._entities[str(parsed)] = self._unused_entity(parsed)
+                entity.last_modified_at = self._now
         return entity
+
+    def _unused_entity(self, entity_id: EntityInstanceId) -> Entity:
+        """An entity that nobody has used; a test may hold it already."""
+        made = Entity(cast("TaskHub", self), entity_id, self._now)
+        return self._unused_entities.setdefault(made._id, made)
 
     def _call_entity(self, instance: Instance, command: CallEntity, operation: EntityOperation) -> None:
         self._ask_entity(self._entity(command.entity_id), operation)
@@ -662,7 +706,8 @@ class HubCore:
     def _signal_entity(self, entity_id: str, operation: EntityOperation, when: datetime | None) -> None:
         entity = self._entity(entity_id)
         if when is not None and when > self._now:
-            heapq.heappush(self._agenda, _Due(when, self._place(), entity, 0, operation))
+            place = self._place_of_signal(entity, operation, when)
+            heapq.heappush(self._agenda, _Due(when, place, entity, 0, operation))
         else:
             self._ask_entity(entity, operation)
 
@@ -707,7 +752,7 @@ class HubCore:
 
     def _grant(self, entity: Entity, request: LockRequest) -> None:
         """Lock an entity that is free, and go on to the next of the set, or tell who asked."""
-        entity._holder = request
+        entity._hold(request)
         entity.last_modified_at = self._now
         position = request.position + 1
         if position < len(request.lock_set):
@@ -736,7 +781,7 @@ class HubCore:
                 self._deliver(operation.caller.instance, operation.caller.generation, event)
         for action in result.actions:
             if isinstance(action, Signal):
-                signal = EntityOperation(action.name, action.input, self._new_id())
+                signal = EntityOperation(action.name, action.input, self._new_id(), None, entity._id)
                 self._signal_entity(action.entity_id, signal, action.scheduled_time)
             else:
                 self._start_from_entity(action)
@@ -773,7 +818,7 @@ class HubCore:
             and entity._running is None
         ]
         for id in empty:
-            del self._entities[id]
+            self._unused_entities[id] = self._entities.pop(id)
         return len(empty)
 
     def _start_from_entity(self, action: NewOrchestration) -> None:
@@ -845,12 +890,19 @@ class HubCore:
                 self._put(lost[order])
 
     def _restart_worker(self) -> None:
-        """Drop all generators, and rebuild them from what is recorded, as the next worker does."""
+        """Drop all generators, and rebuild them from what is recorded, as the next worker does.
+
+        Where the code does not get there, that instance goes no further; the first such divergence is raised
+        once all others are rebuilt.
+        """
+        divergence: ReplayDivergence | None = None
         for instance in self._instances.values():
             execution = instance._execution
             if execution is None or instance._broken is not None:
                 continue
-            if execution.context._options is self.worker_options:  # others are rebuilt in their next turn
+            if execution.context._options is not self.worker_options:
+                continue  # it is rebuilt in its next turn
+            try:
                 instance._execution, _ = rebuild(
                     instance.instance_id,
                     instance._generations[-1],
@@ -858,20 +910,34 @@ class HubCore:
                     self._payloads,
                     self.worker_options,
                 )
-
-    def _forget_due(self, instance: Instance) -> None:
-        """Take everything off the agenda and the queue that is to come to an instance."""
-        self._agenda[:] = [due for due in self._agenda if due.target is not instance]
-        heapq.heapify(self._agenda)
-        for work in [w for w in self._queue if isinstance(w, ActivityWork) and w.instance is instance]:
-            self._queue.remove(work)
+            except ReplayDivergence as error:
+                instance._execution, instance._broken = None, error
+                divergence = divergence or error
+        if divergence is not None:
+            raise divergence
 
     def _deliver(self, instance: Instance, generation: int, event: h.HistoryEvent) -> None:
         """Hand an event to an instance, if the generation that it is for still lives."""
         if instance.status in TERMINAL or len(instance._generations) != generation:
+            self._put_aside(instance, generation, event)
             return
         instance._inbox.append(event)
         self._enqueue(instance)
+
+    def _put_aside(
+        self,
+        instance: Instance,
+        generation: int,
+        event: h.HistoryEvent | None,
+        activity: ActivityWork | None = None,
+    ) -> None:
+        """Keep what comes to an instance that has failed: a rewind may want it. All else is dropped."""
+        if (
+            event is not None
+            and instance.status is OrchestrationStatus.FAILED
+            and generation == len(instance._generations)
+        ):
+            instance._aside.append((event, activity))
 
     def _enqueue(self, instance: Instance) -> None:
         if instance._queued or (instance._held_until is not None and instance._held_until > self._now):
@@ -900,29 +966,37 @@ class HubCore:
 
     def _terminate(self, instance: Instance, output: str | None, recursive: bool) -> None:
         self._refuse_in_a_turn()
-        if instance.status in TERMINAL:
-            return  # and what it started lives on
-        if instance._held_until is not None and instance._held_until > self._now:
-            # What waits for its start time never starts, so none of its code runs.
-            instance._held_until, instance._inbox = None, []
-        event = h.ExecutionTerminatedEvent(-1, self._stamp, output, recursive)
-        self._deliver(instance, len(instance._generations), event)
-        if recursive:
-            for child in instance._children:
-                if self._instances.get(child.instance_id) is child:
-                    self._terminate(child, output, recursive)
+        left = [instance]
+        while left:
+            one = left.pop()
+            if one.status in TERMINAL:
+                continue  # and what it started lives on
+            if one._held_until is not None and one._held_until > self._now:
+                # What waits for its start time never starts, so none of its code runs.
+                one._held_until, one._inbox = None, []
+            event = h.ExecutionTerminatedEvent(-1, self._stamp, output, recursive)
+            self._deliver(one, len(one._generations), event)
+            if recursive:
+                left += reversed(one._children.values())
 
     def _restart(self, instance: Instance, with_new_id: bool) -> Instance:
         """Start again what an instance that has ended was started with, whatever it continued as."""
         self._refuse_in_a_turn()
         instance_id = self._new_id() if with_new_id else instance.instance_id
-        self._instances.pop(instance_id, None)
+        if not with_new_id and self._instances.get(instance_id) is instance:
+            self._forget(instance)
         recorded = (e for e in instance._generations[0] if isinstance(e, h.ExecutionStartedEvent))
         started = next(recorded, instance._start_event)
         assert started is not None
         return self._create(
             started.name, started.input, instance_id, version=started.version, tags=started.tags
         )
+
+    def _forget(self, instance: Instance) -> None:
+        """Take an instance out of the hub, and away from who started it."""
+        del self._instances[instance.instance_id]
+        if instance._parent is not None:
+            instance._parent.instance._children.pop(instance.instance_id, None)
 
     def _purge(self, instances: Iterable[Instance], recursive: bool) -> int:
         """Forget those that have ended, and where ``recursive`` what they started; returns how many.
@@ -935,8 +1009,8 @@ class HubCore:
         while left:
             instance = left.pop()
             if instance.status in TERMINAL and self._instances.get(instance.instance_id) is instance:
-                del self._instances[instance.instance_id]
+                self._forget(instance)
                 purged += 1
                 if recursive:
-                    left += instance._children
+                    left += instance._children.values()
         return purged

@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from durabletask.entities import DurableEntity, EntityContext, EntityInstanceId
 from durabletask.worker import EntityNotRegisteredError
 
+from dt_testkit.errors import DurableTestError
 from dt_testkit.execution.execution import naive
-from dt_testkit.sdk import StateShim, type_discovery
+from dt_testkit.sdk import StateShim, new_timestamp, type_discovery
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,12 +42,13 @@ class Caller(NamedTuple):
 
 
 class EntityOperation(NamedTuple):
-    """An operation asked of an entity; without a caller it is a signal."""
+    """An operation asked of an entity; without a caller it is a signal, of an instance, an entity or a client."""
 
     name: str
     input: str | None
     request_id: str
     caller: Caller | None = None
+    signaled_by: str = ""
 
 
 class LockRequest(NamedTuple):
@@ -119,8 +121,10 @@ class Entity:
         self._state: str | None = None
         self._waiting: deque[EntityOperation | LockRequest] = deque()
         self._holder: LockRequest | None = None
+        self._passed_over = 0  # how much of what waits is known not to be the holder's
         self._queued = False
         self._running: list[EntityOperation] | None = None
+        self._broken: BaseException | None = None
 
     def __repr__(self) -> str:
         held = f", locked by {self.locked_by!r}" if self.locked_by is not None else ""
@@ -152,6 +156,14 @@ class Entity:
 
     # -- for the hub
 
+    def _hold(self, holder: LockRequest) -> None:
+        """Lock it. What waits by now is not the holder's, for it calls only what it has locked."""
+        self._holder = holder
+        self._passed_over = len(self._waiting)
+
+    def _is_ready(self, entry: EntityOperation | LockRequest) -> bool:
+        return isinstance(entry, EntityOperation) and self._lets_through(entry)
+
     def _lets_through(self, operation: EntityOperation) -> bool:
         holder = self._holder
         return holder is None or (operation.caller is not None and operation.caller == holder.caller)
@@ -164,11 +176,13 @@ class Entity:
             while waiting and type(waiting[0]) is EntityOperation:
                 batch.append(waiting.popleft())  # type: ignore[arg-type]
         else:
-            kept: list[EntityOperation | LockRequest] = []
-            for entry in waiting:
-                ready = isinstance(entry, EntityOperation) and self._lets_through(entry)
-                (batch if ready else kept).append(entry)  # type: ignore[arg-type]
-            self._waiting = deque(kept)
+            # What was put back is in front, and what is new at the end; in between is nothing of the holder.
+            while waiting and self._is_ready(waiting[0]):
+                batch.append(waiting.popleft())  # type: ignore[arg-type]
+            new = [waiting.pop() for _ in range(len(waiting) - self._passed_over)]
+            for entry in reversed(new):
+                (batch if self._is_ready(entry) else waiting).append(entry)  # type: ignore[arg-type]
+            self._passed_over = len(waiting)
         return batch
 
     def _drop_request(self, caller: Caller, critical_section_id: str) -> None:
@@ -177,6 +191,7 @@ class Entity:
         self._waiting = deque(
             entry for entry in self._waiting if not (isinstance(entry, LockRequest) and entry[:2] == section)
         )
+        self._passed_over = 0
 
 
 class EntityRunner:
@@ -287,8 +302,16 @@ class _Context(EntityContext):
         input: Any | None = None,
         signal_time: datetime | None = None,
     ) -> None:
-        when = naive(signal_time) if signal_time is not None else None
+        if not isinstance(entity_instance_id, EntityInstanceId):
+            raise DurableTestError(
+                f"Entity {self.entity_id} signals {entity_instance_id!r} in its operation "
+                f"'{self.operation}', which is no EntityInstanceId: write EntityInstanceId('name', 'key')."
+            )
         encoded = self._payloads.serialize(input)
+        when = None
+        if signal_time is not None:
+            new_timestamp(signal_time)  # raises what the SDK raises where it is no datetime
+            when = naive(signal_time)
         self._ask_for(Signal(str(entity_instance_id), operation, encoded, when))
 
     def schedule_new_orchestration(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from durabletask import history as h
 from durabletask import task
 from durabletask.entities import EntityInstanceId
-from durabletask.worker import ActivityNotRegisteredError, WorkItemFilters
+from durabletask.worker import ActivityNotRegisteredError, VersioningOptions, WorkItemFilters
 
 from dt_testkit.errors import (
     DurableTestError,
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from durabletask.exception_properties import ExceptionPropertiesProvider
     from durabletask.payload import PayloadStore
     from durabletask.serialization import DataConverter
-    from durabletask.worker import VersioningOptions
 
     from dt_testkit.hub.entities import EntityOperation
     from dt_testkit.hub.serving import HubServer
@@ -196,6 +195,11 @@ class TaskHub(HubCore):
         >>> hub.run(greet, version="1.0").failure.message
         "The orchestration version '1.0' does not match the worker version '2.0'."
         """
+        if version is not None and not isinstance(version, VersioningOptions):
+            raise TypeError(
+                "use_versioning() takes VersioningOptions, such as VersioningOptions('2.0', '2.0', "
+                f"VersionMatchStrategy.STRICT, VersionFailureStrategy.FAIL), not {version!r}."
+            )
         with self._lock:
             self._refuse_in_a_turn()
             self.worker_options = self.worker_options._replace(versioning=version)
@@ -340,15 +344,15 @@ class TaskHub(HubCore):
             wraps=None,
             duration=duration,
         )
-        # A stand-in is replayed like any orchestrator, and must answer the same again.
-        answers: dict[tuple[str, int, int], tuple[timedelta, Any, Exception | None]] = {}
+        # A stand-in is replayed like any orchestrator, and must answer the same again, until it is rewound.
+        answers: dict[tuple[Any, ...], tuple[timedelta, Any, Exception | None]] = {}
 
         def stand_in(ctx: task.OrchestrationContext, input: Any) -> Generator[task.Task[Any], Any, Any]:
             instance = self._instances[ctx.instance_id]
-            key = ctx.instance_id, instance._serial, len(instance._generations)
+            key = instance._serial, len(instance._generations), instance._rewinds
             if key not in answers:
                 decoded = self._payloads.decode_input(instance._input, made.function)
-                call = Call(decoded, instance._attempt, ctx.instance_id, 0, ctx.current_utc_datetime)
+                call = Call(decoded, instance._attempt, ctx.instance_id, 0, self._now)
                 takes = made._takes(decoded)
                 try:
                     answers[key] = takes, made._call(call, ctx), None
@@ -506,7 +510,7 @@ class TaskHub(HubCore):
                     f"No entity {entity_id} in this hub, and none named '{entity_id.entity}' is registered; "
                     f"there are: {known}."
                 )
-            return found if found is not None else Entity(self, entity_id, self._now)
+            return found if found is not None else self._unused_entity(entity_id)
 
     @property
     def entities(self) -> list[Entity]:
@@ -878,9 +882,11 @@ class TaskHub(HubCore):
                 )
             if self._payloads.store is not None:
                 result = put_away(result, self._payloads, entity._id)
-        except BaseException:  # the test's own error, an interrupt: nothing has happened
+        except BaseException as error:  # the test's own, an interrupt: nothing has happened
             self._undo_batch(entity)
+            entity._broken = error
             raise
+        entity._broken = None
         self._end_batch(entity, result)
 
     def _surroundings(self) -> AbstractContextManager[None]:

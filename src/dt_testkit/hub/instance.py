@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from dt_testkit.errors import VersionRejected
     from dt_testkit.execution import Execution, Operation
+    from dt_testkit.hub.core import ActivityWork
     from dt_testkit.hub.hub import TaskHub
     from dt_testkit.hub.wire import EncodedHistory
 
@@ -67,7 +68,7 @@ class Instance:
         self._hub = hub
         self._serial = serial
         self._parent: Parent | None = None
-        self._children: list[Instance] = []
+        self._children: dict[str, Instance] = {}  # those that are in the hub, by their ids
         self._input: str | None = None
         self._output: str | None = None
         self._custom_status: str | None = None
@@ -75,12 +76,14 @@ class Instance:
         self._start_event: ExecutionStartedEvent | None = None
         self._generations: list[list[HistoryEvent]] = [[]]
         self._inbox: list[HistoryEvent] = []
+        self._aside: list[tuple[HistoryEvent, ActivityWork | None]] = []
         self._queued = False
         self._attempt = 1
         self._broken: BaseException | None = None
         self._held_until: datetime | None = None
         self._rejected: VersionRejected | None = None
         self._rewound = False
+        self._rewinds = 0
         self._encoded: EncodedHistory | None = None
 
     def __repr__(self) -> str:

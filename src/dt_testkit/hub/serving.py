@@ -61,6 +61,7 @@ _PING = 30.0  # a worker takes a stream that is silent for long as broken
 _BACKOFF = 0.2  # before work that a worker has given back is offered to it again
 _CHANCES = 3  # how often a worker may give work back before time passes without it
 _NO_WORKER = 10.0  # how long a hub that is driven in process waits for the first worker
+_GRACE = 1.0  # for calls that have begun when the hub stops being served
 _LONGEST_WAIT = 3600.0  # what may be waited for in one go is limited, on Windows to some weeks
 
 _Work: TypeAlias = "Instance | Entity | ActivityWork"
@@ -190,12 +191,16 @@ class HubServer:
             ],
         )
         self._server.add_generic_rpc_handlers((_handlers(self),))
+        if ":" in host and not host.startswith("["):
+            host = f"[{host}]"
+        # By its number, for a name may stand for several interfaces.
+        interface = "127.0.0.1" if host == "localhost" else host
         try:
-            self.port: int = self._server.add_insecure_port(f"{_numeric(host)}:{port}")
+            self.port: int = self._server.add_insecure_port(f"{interface}:{port}")
         except RuntimeError:
             raise DurableTestError(
-                f"The hub cannot be served on {host}:{port}, for that port is taken or not permitted, or this "
-                "machine has no such interface: choose another port, or 0 for any that is free."
+                f"The hub cannot be served on {host}:{port}, for that port is taken or not permitted, or "
+                "this machine has no such interface: choose another port, or 0 for any that is free."
             ) from None
         self.address = f"{host}:{self.port}"
         self._take_over()
@@ -248,7 +253,7 @@ class HubServer:
             for waiters in self._waiters.values():
                 for waiter in waiters:
                     waiter.event.set()
-        self._server.stop(None).wait()
+        self._server.stop(_GRACE).wait()  # all calls end by themselves, now that nobody waits any more
         self._pool.shutdown(wait=False)
         self._clock.join()
         _running.discard(self)
@@ -832,10 +837,3 @@ def _behavior(server: HubServer, name: str) -> Callable[[Any, grpc.ServicerConte
             context.abort(grpc.StatusCode.INTERNAL, str(error))
 
     return behave
-
-
-def _numeric(host: str) -> str:
-    """The interface to listen on. A name may stand for several, and localhost is this machine alone."""
-    if host == "localhost":
-        return "127.0.0.1"
-    return f"[{host}]" if ":" in host and not host.startswith("[") else host

@@ -121,7 +121,7 @@ class Step:
     def __init__(self, hub: TaskHub, instance: Instance) -> None:
         self._hub = hub
         self._instance = instance
-        self._done: set[tuple[int | None, int]] = set()
+        self._done: set[tuple[int, int | None, int]] = set()
 
     def __repr__(self) -> str:
         return f"<Step {self.status.name} at {self.now}, {len(self.pending)} pending>"
@@ -270,9 +270,13 @@ class Step:
         self._hub.settle()
 
     def _deliver(self, operation: Operation, event: h.HistoryEvent) -> None:
-        self._done.add((operation.id, operation.attempt))
+        self._done.add(self._key(operation))
         self._hub._deliver(self._instance, len(self._instance._generations), event)
         self._hub.settle()
+
+    def _key(self, operation: Operation) -> tuple[int, int | None, int]:
+        """What an operation is known by: ids start again with each generation."""
+        return len(self._instance._generations), operation.id, operation.attempt
 
     def _refuse_if_ended(self, step: str) -> None:
         if self._instance.is_terminal:
@@ -307,8 +311,15 @@ class Step:
             if of.kind not in _WORKABLE:
                 raise StepError(self._say(f"{wanted}: {_hint(of)}", pending))
             found = [op for op in workable if (op.id, op.attempt) == (of.id, of.attempt)]
-            if not found and (of.id, of.attempt) in self._done:
+            if not found and self._key(of) in self._done:
                 raise StepError(self._say(f"{wanted}: that is done already.", pending))
+        # While the orchestration is suspended, what is done is pending still.
+        done = [op for op in found if self._key(op) in self._done]
+        found = [op for op in found if op not in done]
+        if done and not found:
+            raise StepError(
+                self._say(f"{wanted}: that is done already, and is seen when it is resumed.", pending)
+            )
         if not found and of is None and pending:
             hints = " ".join(sorted({_hint(op) for op in pending}))
             raise StepError(

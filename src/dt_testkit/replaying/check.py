@@ -133,7 +133,9 @@ def replay(
             f"replay() takes a History first, such as instance.history or History.load(path), not "
             f"{type(history).__name__!r}."
         )
-    if not any(isinstance(event, h.ExecutionStartedEvent) for event in history.events):
+    # An instance that was terminated before its time to start has no beginning, and nothing went wrong.
+    begins = (h.ExecutionStartedEvent, h.ExecutionTerminatedEvent)
+    if not any(isinstance(event, begins) for event in history.events):
         raise HistoryFormatError(
             f"The history of '{history.instance_id}' has no ExecutionStarted event among its "
             f"{plural(len(history), 'event')}, so there is nothing to replay: was the instance fetched "
@@ -316,6 +318,12 @@ class _Check:
                     self.compared = position + 1
                     return
             elif kind in _RECORDS:
+                if kind is h.EntityUnlockSentEvent and position <= self._rewound_at:
+                    # Sent when the instance failed. What the code does instead since it was rewound may have
+                    # the same id; a worker matches unlocks by their critical section.
+                    if type(commands.get(event.event_id)) is UnlockEntity:
+                        del commands[event.event_id]
+                    continue
                 command = commands.pop(event.event_id, None)
                 if self._differs(event, command):
                     unmatched.append((event, command))
@@ -427,7 +435,10 @@ class _Check:
             if (event.tags or None) != tags and not unrecorded:
                 yield "tags", event.tags, command.tags
         elif kind in (h.EntityLockRequestedEvent, h.EntityUnlockSentEvent):
-            return  # which entities they are is the name of these steps
+            # Which entities they are is the name of these steps.
+            if event.critical_section_id != command.critical_section_id:
+                yield "critical_section_id", event.critical_section_id, command.critical_section_id
+            return
         elif kind in (h.EntityOperationCalledEvent, h.EntityOperationSignaledEvent):
             if event.target_instance_id != command.entity_id:
                 yield "entity_id", event.target_instance_id, command.entity_id
@@ -476,6 +487,8 @@ class _Check:
             for event, command in pairs:
                 for name, was, now in self._changes(event, command):
                     self._report_change(event, command, name, was, now)
+                    # The lock would be granted to another critical section, and a worker fails on that.
+                    same_shape = same_shape and name != "critical_section_id"
         else:
             self._report_shape(recorded, asked)
         return same_shape
@@ -521,6 +534,8 @@ class _Check:
             if retried is not None and isinstance(retried.command, (ScheduleActivity, CallSubOrchestrator)):
                 what = f"the wait before attempt {retried.command.attempt + 1} of {retried.command.name!r}"
             later = f", {timedelta(seconds=abs(seconds))} {'later' if seconds > 0 else 'earlier'}"
+        elif name == "critical_section_id":
+            later = ": its id is drawn as new_uuid() draws one, which the code calls more or less often before"
         self._add(
             "changed",
             event.event_id,
@@ -579,8 +594,16 @@ class _Check:
             now,
             Location.of(command.site),
             f"#{event.event_id} was {_describe(event)} in the history; the code now asks for "
-            f"{_describe(command)}{later}.",
+            f"{_describe(command)}{later}{self._and_fails()}.",
         )
+
+    def _and_fails(self) -> str:
+        """How the code failed, if it did in this turn; said once."""
+        error = self.execution.error
+        if error is None:
+            return ""
+        how = f", and fails with {type(error).__name__}: {error}"
+        return "" if any(how in divergence.message for divergence in self.divergences) else how
 
     def _recorded_later(self, event: Any, command: Command) -> str:
         for other in self.events:
@@ -635,7 +658,8 @@ class _Check:
             _describe(command),
             Location.of(command.site),
             f"the code asks for {_describe(command)} (#{command.id}) here, which the history "
-            f"{'has only in a later turn' if self._is_recorded(command) else 'does not have'}.",
+            f"{'has only in a later turn' if self._is_recorded(command) else 'does not have'}"
+            f"{self._and_fails()}.",
         )
 
     # -- the end
