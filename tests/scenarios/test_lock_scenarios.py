@@ -176,10 +176,13 @@ def test_a_locked_entity_shows_so(world):
     (key,) = keys_of(1)
     holder = world.start(holds, input=key)
     world.until_status(holder, "inside")
-    assert is_locked(world, key)
+    locked = world.client.get_entity(*accounts([key]))
+    with pytest.raises(ValueError, match="Entity ID must start with '@'"):  # and not None
+        locked.get_locked_by()
     world.client.raise_orchestration_event(holder, "let go")
     output(world.finish(holder))
     until(lambda: not is_locked(world, key))
+    assert world.client.get_entity(*accounts([key])).get_locked_by() is None
 
 
 # -- how a section ends

@@ -279,3 +279,68 @@ def test_a_lock_neither_fails_nor_has_a_result():
     with pytest.raises(StepError, match="nothing like that is pending"):
         step.complete(of=ANA)
     assert step.pending[0].kind == "lock"
+
+
+def test_what_is_done_while_suspended_is_not_done_again():
+    step = drive(fan_out, ["a", "b"])
+    step.suspend()
+    step.complete("A", of="a")
+    for again in ("a", step.pending[0]):
+        with pytest.raises(StepError, match="that is done already, and is seen when it is resumed"):
+            step.complete("again", of=again)
+        with pytest.raises(StepError, match="that is done already"):
+            step.fail(ValueError("too late"), of=again)
+    step.complete("B")  # the only one that is left
+    with pytest.raises(StepError, match="that is done already"):
+        step.complete()
+    step.resume()
+    assert step.output == ["A", "B"]
+
+
+def test_an_entity_call_or_a_lock_that_is_done_while_suspended_is_not_done_again():
+    step = drive(transfer, 30)
+    for _ in range(3):
+        step.suspend()
+        step.complete()
+        with pytest.raises(StepError, match="that is done already"):
+            step.complete()
+        step.resume()
+    assert step.status is OrchestrationStatus.COMPLETED
+
+
+def test_an_attempt_that_failed_while_suspended_leaves_the_next_one_to_be_done():
+    step = drive(order_workflow, DESK)
+    step.complete("R-1")
+    step.suspend()
+    step.fail(ConnectionError("reset"))
+    with pytest.raises(StepError, match="that is done already"):
+        step.complete("PAY-1")
+    step.resume()
+    step.advance(timedelta(seconds=5))
+    step.complete("PAY-2")
+    assert step.output["payment"] == "PAY-2"
+
+
+def test_what_was_done_in_one_generation_is_to_be_done_in_the_next():
+    def two_lives(ctx, life):
+        result = yield ctx.call_activity("work", input=life)
+        if life == 1:
+            ctx.continue_as_new(2)
+        return result
+
+    def works_and_waits(ctx, life):
+        return (yield from two_lives(ctx, life) if life == 1 else patient(ctx, life))
+
+    step = drive(two_lives, 1)
+    first = step.pending[0]
+    step.complete("first")
+    assert step.pending[0].id == first.id
+    step.suspend()
+    step.complete("second", of=step.pending[0])
+    step.resume()
+    assert step.output == "second"
+    step = drive(works_and_waits, 1)
+    first = step.pending[0]
+    step.complete("first")
+    with pytest.raises(StepError, match="nothing like that is pending"):  # and not: done already
+        step.complete("again", of=first)

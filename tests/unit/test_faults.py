@@ -785,3 +785,56 @@ def test_an_event_for_an_instance_that_has_ended_is_dropped(collecting):
     instance.raise_event("item", 1)
     collecting.settle()
     assert len(instance.history) == before
+
+
+def pages_of_the_diary(seed, *, rounds, **options):
+    """What two callers wrote for the same moments, each in order."""
+
+    def writes(ctx, writer):
+        for page in range(5):
+            for hour in range(rounds):
+                ctx.signal_entity(
+                    EntityInstanceId("diary", "d"),
+                    "write",
+                    [hour, writer, page],
+                    signal_time=ctx.current_utc_datetime + HOUR * (1 + hour),
+                )
+
+    def passes_on(ctx, entry):
+        for page in range(5):
+            at = hub.now + HOUR * rounds
+            ctx.signal_entity(EntityInstanceId("diary", "d"), "write", [rounds - 1, "clerk", page], at)
+
+    def diary(ctx, entry):
+        ctx.set_state([*ctx.get_state(list, []), entry])
+
+    hub = TaskHub(seed=seed, **options)
+    hub.add_orchestrator(writes)
+    hub.add_entity(diary)
+    hub.add_entity(passes_on, "clerk")
+    for writer in "ab":
+        hub.start(writes, input=writer, instance_id=writer)
+    hub.client.signal_entity(EntityInstanceId("clerk", "c"), "write")
+    hub.advance(HOUR * (rounds + 1))
+    return hub.entity("@diary@d").state
+
+
+def test_shuffled_signals_of_one_caller_for_one_moment_keep_their_order():
+    first_of_the_hours = set()
+    for seed in range(10):
+        entries = pages_of_the_diary(seed, rounds=4, shuffle=True)
+        assert len(entries) == 45
+        for hour in range(4):
+            for writer in ("a", "b", "clerk"):
+                pages = [page for at, by, page in entries if (at, by) == (hour, writer)]
+                assert pages == list(range(len(pages)))
+        first_of_the_hours.add(tuple(entries[hour * 10][1] for hour in range(4)))
+    assert len(first_of_the_hours) > 3  # the callers overtake one another
+
+
+def test_the_order_of_shuffled_signals_is_that_of_the_seed():
+    def pages(seed):
+        return pages_of_the_diary(seed, rounds=4, shuffle=True)
+
+    assert pages(5) == pages(5)
+    assert len({str(pages(seed)) for seed in range(5)}) > 2

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 from collections import namedtuple
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from enum import Enum
@@ -13,6 +16,7 @@ from durabletask.client import OrchestrationStatus
 from durabletask.entities import EntityInstanceId
 from durabletask.serialization import JsonDataConverter
 from durabletask.task import RetryPolicy, TaskFailedError, when_all, when_any
+from durabletask.worker import VersionMatchStrategy
 
 from dt_testkit import (
     DurableTestError,
@@ -1060,3 +1064,110 @@ def test_an_instance_that_was_terminated_before_its_start_replays(hub):
     hub.settle()
     report = replay(instance.history, hub)
     assert (instance.status, report.ok) == (OrchestrationStatus.TERMINATED, True)
+
+
+# -- long chains, and children that are replaced
+
+
+def in_a_chain(ctx, level):
+    if level:
+        return (
+            yield ctx.call_sub_orchestrator(in_a_chain, input=level - 1, instance_id=f"level-{level - 1}")
+        )
+    return (yield ctx.wait_for_external_event("go"))
+
+
+def test_a_chain_of_a_thousand_sub_orchestrations_says_in_few_words_what_it_waits_for():
+    hub = TaskHub(check_replay="never")
+    hub.add_orchestrator(in_a_chain)
+    with pytest.raises(OrchestrationBlocked) as blocked:
+        hub.run(in_a_chain, input=1200, instance_id="level-1200")
+    text = str(blocked.value)
+    assert len(text) < 4000
+    assert "Instance 'level-1199' (in_a_chain) waits for" in text
+    assert "... and so on, 1,190 levels, down to\n" in text
+    assert "Instance 'level-0' (in_a_chain) waits for" in text
+    assert "- event 'go'" in text
+    assert "level-600" not in text
+    with pytest.raises(OrchestrationBlocked) as blocked:
+        hub.instance("level-11").wait()
+    assert "and so on, 1 level, down to" in str(blocked.value)
+    with pytest.raises(OrchestrationBlocked) as blocked:
+        hub.instance("level-10").wait()
+    assert "so on" not in str(blocked.value)
+
+
+def test_a_chain_of_a_thousand_sub_orchestrations_is_terminated():
+    hub = TaskHub(check_replay="never")
+    hub.add_orchestrator(in_a_chain)
+    top = hub.start(in_a_chain, input=1200, instance_id="level-1200")
+    hub.settle()
+    top.terminate()
+    hub.settle()
+    assert {instance.status for instance in hub.instances} == {OrchestrationStatus.TERMINATED}
+    assert len(hub.instances) == 1201
+    assert hub.client.purge_orchestration("level-1200").deleted_instance_count == 1201
+
+
+def test_a_sub_orchestration_that_is_retried_or_purged_is_let_go():
+    def child(ctx, _):
+        raise ValueError("again")
+        yield
+
+    def parent(ctx, _):
+        with suppress(TaskFailedError):
+            yield ctx.call_sub_orchestrator(
+                child,
+                instance_id="child",
+                retry_policy=RetryPolicy(
+                    first_retry_interval=timedelta(seconds=1),
+                    max_number_of_attempts=50,
+                    backoff_coefficient=1,
+                ),
+            )
+        yield ctx.call_sub_orchestrator(nap, input=1, instance_id="napping")
+        yield ctx.wait_for_external_event("never")
+
+    hub = TaskHub()
+    for orchestrator in (parent, child, nap):
+        hub.add_orchestrator(orchestrator)
+    made = hub.start(parent)
+    first = None
+    for _ in range(50):
+        hub.settle()
+        first = first or weakref.ref(hub.instance("child"))
+        hub.advance(timedelta(seconds=1))
+    hub.advance(timedelta(hours=2))
+    gc.collect()
+    assert first() is None  # with its history
+    napped = weakref.ref(hub.instance("napping"))
+    hub.client.purge_orchestration("napping")
+    gc.collect()
+    assert napped() is None
+    made.terminate()
+    hub.settle()
+    assert hub.client.purge_orchestration(made.instance_id).deleted_instance_count == 2
+
+
+def test_terminating_does_not_reach_who_took_the_id_of_a_sub_orchestration(hub):
+    def parent(ctx, _):
+        yield ctx.call_sub_orchestrator(nap, input=1, instance_id="child")
+        yield ctx.wait_for_external_event("never")
+
+    hub.add_orchestrator(parent)
+    made = hub.start(parent)
+    hub.advance(timedelta(hours=2))
+    stranger = hub.instance("child").restart()
+    hub.settle()
+    made.terminate()
+    hub.settle()
+    assert made.status is OrchestrationStatus.TERMINATED
+    assert stranger.status is OrchestrationStatus.RUNNING
+
+
+@pytest.mark.parametrize("given", ["1.0", 1, VersionMatchStrategy.STRICT])
+def test_use_versioning_takes_versioning_options_and_says_so(hub, given):
+    with pytest.raises(TypeError, match=r"use_versioning\(\) takes VersioningOptions, such as"):
+        hub.use_versioning(given)
+    hub.use_versioning(None)
+    assert hub.run(purchase_approval, input=Order("pen", 1, 2.0)).output is not None

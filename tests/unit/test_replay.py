@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from durabletask import history as h
+from durabletask.entities import EntityInstanceId
 from durabletask.task import when_all
 
 from dt_testkit import (
@@ -388,3 +389,75 @@ def test_steps_that_are_the_same_under_other_ids_are_found(steps):
         ("changed", 1, "id", 1, 2)
     ]
     assert report.worker_outcome == "fails"
+
+
+# -- critical sections
+
+LEDGER = EntityInstanceId("ledger", "a")
+
+
+def book(ctx, input):
+    return input
+
+
+def books(ctx, _):
+    with (yield ctx.lock_entities([LEDGER])):
+        yield ctx.call_entity(LEDGER, "book", 1)
+    return (yield ctx.call_activity("a"))
+
+
+def booked() -> History:
+    hub = TaskHub()
+    hub.add_orchestrator(books)
+    hub.add_entity(book, "ledger")
+    hub.stub("a")
+    return hub.run(books, instance_id="i").history
+
+
+def test_an_id_drawn_before_a_lock_is_reported_at_the_lock_and_nowhere_else():
+    def draws_first(ctx, _):
+        ctx.new_uuid()
+        return (yield from books(ctx, _))
+
+    report = replay(booked(), draws_first)
+    (divergence,) = report.divergences
+    assert (divergence.kind, divergence.event_id, divergence.field) == ("changed", 1, "critical_section_id")
+    assert divergence.message.startswith("a lock of @ledger@a (#1): critical_section_id was ")
+    assert divergence.message.endswith("and the code draws more or fewer before it.")
+    assert report.worker_outcome == "fails"
+    assert "Unexpected lock acquire for critical section" in str(report)
+
+
+def test_an_id_drawn_before_an_entity_call_is_no_divergence_for_a_worker_goes_by_the_recorded_one():
+    def draws_inside(ctx, _):
+        with (yield ctx.lock_entities([LEDGER])):
+            ctx.new_uuid()
+            yield ctx.call_entity(LEDGER, "book", 1)
+        return (yield ctx.call_activity("a"))
+
+    report = replay(booked(), draws_inside)
+    assert (report.ok, report.worker_outcome) == (True, "accepts")
+
+
+def test_what_made_the_code_fail_inside_a_critical_section_is_said_once():
+    def raises_inside(ctx, _):
+        with (yield ctx.lock_entities([LEDGER])):
+            raise KeyError("no such page")
+
+    first, *others = replay(booked(), raises_inside).divergences
+    assert first.message == (
+        "#2 was a call of 'book' to entity @ledger@a in the history; the code now asks for the unlock of "
+        "@ledger@a, which the history has later, as #3, and fails with KeyError: 'no such page'."
+    )
+    assert not any("KeyError" in other.message for other in others)
+
+
+def test_what_made_the_code_fail_after_a_step_that_is_new_is_said_with_that_step():
+    def asks_and_raises(ctx, names):
+        yield from chain(ctx, names)
+        ctx.call_activity("d")
+        raise ValueError("gone wrong")
+
+    (divergence,) = replay(ABC, asks_and_raises).divergences
+    assert divergence.message.startswith("the code asks for activity 'd' (#4) here")
+    assert divergence.message.endswith(", and fails with ValueError: gone wrong.")

@@ -8,7 +8,7 @@ import pytest
 from durabletask.client import OrchestrationStatus
 from durabletask.entities import EntityInstanceId
 from durabletask.history import ExecutionRewoundEvent, TaskFailedEvent
-from durabletask.task import when_all
+from durabletask.task import RetryPolicy, TaskFailedError, when_all
 
 from dt_testkit import InstanceNotFound, InvalidState, ReplayDivergence, TaskHub, replay
 
@@ -244,3 +244,69 @@ def test_an_activity_that_failed_when_nobody_was_told_is_tried_again(hub, machin
     machine.broken = False
     made.rewind()
     assert made.wait().output == ["door pressed", "painted"]
+
+
+def test_a_stubbed_sub_orchestration_is_called_again_and_keeps_its_new_answer(hub):
+    def parent(ctx, _):
+        first = yield ctx.call_sub_orchestrator("child", input=1)
+        yield ctx.create_timer(timedelta(hours=1))
+        return first
+
+    hub.add_orchestrator(parent)
+    stub = hub.stub_orchestrator(
+        "child", side_effect=[ValueError("busy"), ValueError("busy"), "done"], duration=timedelta(minutes=1)
+    )
+    made = hub.run(parent)
+    hub.advance(timedelta(days=1))
+    made.rewind()
+    assert made.wait().status is OrchestrationStatus.FAILED
+    made.rewind()
+    hub.settle()
+    hub.crash_worker()  # replays give the answer that was given
+    assert made.wait().output == "done"
+    assert [(call.input, call.attempt) for call in stub.calls] == [(1, 1)] * 3
+    assert [call.time.day for call in stub.calls] == [1, 2, 2]
+    for instance in hub.instances:
+        assert replay(instance.history, hub).ok
+
+
+def test_a_stubbed_orchestrator_without_a_duration_is_called_again_too(hub):
+    hub.stub_orchestrator("alone", side_effect=[ValueError("busy"), 7])
+    made = hub.run("alone")
+    made.rewind()
+    assert made.wait().output == 7
+    assert replay(made.history, hub).ok
+
+
+def test_a_long_chain_of_sub_orchestrations_is_rewound(hub, machine):
+    def chain(ctx, level):
+        try:
+            if level:
+                return (yield ctx.call_sub_orchestrator(chain, input=level - 1, instance_id=f"level-{level}"))
+            return (yield ctx.call_activity("press", input="door"))
+        except TaskFailedError:
+            pass
+        raise ValueError("stuck")  # and not a failure in a failure, 600 times
+
+    hub.add_orchestrator(chain)
+    made = hub.run(chain, input=600)
+    machine.broken = False
+    made.rewind()
+    assert made.wait().output == "door pressed"
+    assert machine.runs == ["door", "door"]
+
+
+@pytest.mark.parametrize("what", ["activity", "sub_orchestration"])
+def test_what_a_policy_retried_cannot_be_rewound(hub, what):
+    policy = RetryPolicy(first_retry_interval=timedelta(seconds=5), max_number_of_attempts=2)
+
+    def retried(ctx, _):
+        if what == "activity":
+            return (yield ctx.call_activity("press", retry_policy=policy))
+        return (yield ctx.call_sub_orchestrator(press_one, retry_policy=policy))
+
+    hub.add_orchestrator(retried)
+    made = hub.run(retried)
+    made.rewind()
+    with pytest.raises(ReplayDivergence, match="a timer until 2026-01-01 00:00:05"):
+        made.wait()

@@ -76,6 +76,7 @@ from dt_testkit.hub.entities import (
 )
 from dt_testkit.hub.instance import TERMINAL, Instance, Parent
 from dt_testkit.replaying.check import check, rebuild
+from dt_testkit.replaying.report import plural
 from dt_testkit.sdk import failure_of
 
 if TYPE_CHECKING:
@@ -263,8 +264,7 @@ class HubCore:
             lines.append(f"{indent}  - {operation}")
             if self._filters is not None:
                 lines += self._left_out_of(self._filters, operation, indent + "    ")
-            if operation.kind == "lock":
-                lines += self._holders(instance, operation, indent + "    ")
+            lines += self._holders(instance, operation, indent + "    ")
             entity = self._entities.get(operation.instance_id or "")
             if entity is not None and entity._broken is not None:
                 why = f"{type(entity._broken).__name__}: {entity._broken}"
@@ -281,26 +281,36 @@ class HubCore:
         """Why a sub-orchestration does not move; of a long chain of them the first ones and the last."""
         if len(indent) < _BLOCKED_LEVELS * 4:
             return self._blocked(child, indent)
-        last, between = child, 0
-        while True:
-            waits_for = (self._instances.get(op.instance_id or "") for op in last.waiting_for)
+        chain = [child]
+        while chain[-1].status is OrchestrationStatus.RUNNING:  # one that is suspended says no more
+            waits_for = (self._instances.get(op.instance_id or "") for op in chain[-1].waiting_for)
             below = next((one for one in waits_for if one is not None and one.status not in TERMINAL), None)
-            if below is None:
+            if below is None or below in chain:
                 break
-            last, between = below, between + 1
-        lines = self._blocked(last, indent)
-        return [f"{indent}... and so on, {between} levels, down to", *lines] if between else lines
+            chain.append(below)
+        lines = self._blocked(chain[-1], indent)
+        if len(chain) > 1:
+            lines.insert(0, f"{indent}... and so on, {plural(len(chain) - 1, 'level')}, down to")
+        return lines
 
     def _holders(self, instance: Instance, operation: Operation, indent: str) -> list[str]:
-        """Who holds the locks that an instance waits for."""
+        """Who holds the locks that an instance waits for, or of an entity that it calls."""
         opened = instance._execution.context._open if instance._execution is not None else {}
         command = opened[operation.id].command if operation.id in opened else None
-        return [
-            f"{indent}{name} is locked by instance '{entity.locked_by}'."
-            for name in (command.lock_set if isinstance(command, LockEntities) else ())
-            if (entity := self._entities.get(name)) is not None
-            and entity.locked_by not in (None, instance.instance_id)
-        ]
+        wanted: list[str] = []
+        if isinstance(command, LockEntities):
+            wanted = command.lock_set
+        elif isinstance(command, CallEntity):
+            wanted = [command.entity_id]
+        own = Caller(instance, len(instance._generations))
+        lines = []
+        for name in wanted:
+            entity = self._entities.get(name)
+            holder = entity._holder.caller if entity is not None and entity._holder is not None else own
+            if holder != own:
+                ended = "" if self._is_alive(holder) else ", by a generation of it that has ended"
+                lines.append(f"{indent}{name} is locked by instance '{holder.instance.instance_id}'{ended}.")
+        return lines
 
     # -- a turn
 

@@ -42,7 +42,7 @@ class Caller(NamedTuple):
 
 
 class EntityOperation(NamedTuple):
-    """An operation asked of an entity; without a caller it is a signal, of an instance, an entity or a client."""
+    """An operation asked of an entity: a call, or without a caller a signal by an instance or an entity."""
 
     name: str
     input: str | None

@@ -167,7 +167,7 @@ class TaskHub(HubCore):
         """Register an entity, a function or a class; returns its name, which is looked up in lower case."""
         return self._registry.add_entity(fn, name)
 
-    def use_versioning(self, version: VersioningOptions) -> None:
+    def use_versioning(self, version: VersioningOptions | None) -> None:
         """Set the versioning options of the worker, now or later: a later one is another worker's.
 
         Instances that were rejected are looked at again at once. One in flight is replayed by the new worker
@@ -176,10 +176,11 @@ class TaskHub(HubCore):
 
         Parameters
         ----------
-        version : VersioningOptions
+        version : VersioningOptions | None
             Which versions the worker takes, what becomes of the others, and the version of sub-orchestrations
             that are called without one. Without a ``failure_strategy`` the others stay Running for ever, as
             on the SDK's worker; what waits for one then raises :class:`OrchestrationBlocked` and says so.
+            None takes every version, as at first.
 
         Examples
         --------

@@ -168,8 +168,8 @@ class Instance:
     def rewind(self, reason: str | None = None) -> None:
         """Try again what failed: activities that failed run once more, sub-orchestrations are rewound too.
 
-        As on the SDK's worker, an activity that was retried by a policy cannot be rewound: the timers between
-        its attempts stay in the history, and the code no longer gets by them.
+        As on the SDK's worker, an activity or a sub-orchestration that was retried by a policy cannot be
+        rewound: the timers between its attempts stay in the history, and the code no longer gets by them.
 
         Raises
         ------

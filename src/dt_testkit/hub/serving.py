@@ -218,6 +218,7 @@ class HubServer:
             if instance._rejected is not None:  # by the versioning options of the hub
                 instance._rejected = None
                 hub._enqueue(instance)
+        hub._look_again()  # at what its filters have left out
         for work in hub._queue:
             self._queues[type(work)].append(work)
         hub._queue.clear()

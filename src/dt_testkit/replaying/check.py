@@ -535,7 +535,7 @@ class _Check:
                 what = f"the wait before attempt {retried.command.attempt + 1} of {retried.command.name!r}"
             later = f", {timedelta(seconds=abs(seconds))} {'later' if seconds > 0 else 'earlier'}"
         elif name == "critical_section_id":
-            later = ": its id is drawn as new_uuid() draws one, which the code calls more or less often before"
+            later = ": it is drawn as new_uuid() draws its ids, and the code draws more or fewer before it"
         self._add(
             "changed",
             event.event_id,

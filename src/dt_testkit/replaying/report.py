@@ -37,7 +37,8 @@ class Divergence:
         Id of the recorded event, or of the command where nothing was recorded; -1 where events take no id.
     field : str | None
         What differs: ``"kind"``, ``"name"``, ``"id"``, ``"input"``, ``"tags"``, ``"version"``, ``"fire_at"``,
-        ``"instance_id"``, ``"data"``, ``"output"``, ``"failure"``, ``"status"``. None where a command is
+        ``"instance_id"``, ``"data"``, ``"output"``, ``"failure"``, ``"status"``; of entities ``"operation"``,
+        ``"entity_id"``, ``"signal_time"``, ``"lock_set"``, ``"critical_section_id"``. None where a command is
         missing, unexpected or out of order.
     expected, actual : Any
         The value in the history and the value now; payloads are decoded as plain JSON.
