@@ -524,7 +524,7 @@ def test_the_help_has_a_line_for_everything(project):
     project.runpytest("--help").stdout.fnmatch_lines(
         [
             "dt-testkit (Durable Task):",
-            "*--dt-backend={simulated,embedded,emulator,scheduler}",
+            "*--dt-backend={simulated,timeskip,embedded,emulator,scheduler}",
             "*--dt-update-histories",
             "*dt_app (string):*The application under test: *",
         ]
