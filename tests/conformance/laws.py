@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from sdk_driver import SdkBackend, comparable, executor_turns, failure, virtual_clock
+from sdk_driver import SdkBackend, comparable, executor_turns, failure, registry_of, virtual_clock
 
 from dt_testkit import History, Instance, TaskHub, replay
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from durabletask.worker import VersioningOptions
     from programs import Program
+
+    from dt_testkit.hub.entities import Entity
 
 
 class WatchedHub(TaskHub):
@@ -30,11 +34,26 @@ class WatchedHub(TaskHub):
             self.custom_statuses.setdefault((instance, generation), []).append(instance._custom_status)
 
 
+@lru_cache(maxsize=400)  # of what nothing in dt_testkit has a part in
+def on_the_sdk(program: Program) -> SdkBackend:
+    return SdkBackend(program)
+
+
 def runs_as_on_the_sdk(program: Program) -> TaskHub:
     """The hub records, event for event, what a backend records that runs the SDK's executors."""
     hub = program.load()["run"](check_replay="never")
-    backend = SdkBackend(program)
+    backend = on_the_sdk(program)
     assert [instance.instance_id for instance in hub.instances] == list(backend.lives)
+    assert [_seen_of(entity) for entity in hub.entities] == [
+        (
+            being.entity_id,
+            being.state,
+            being.owner and being.owner.life.instance_id,
+            len(being.line),
+            being.changed,
+        )
+        for being in backend.beings.values()
+    ]
     for instance in hub.instances:
         life = backend.lives[instance.instance_id]
         for history, events in zip(instance.histories, life.histories, strict=True):
@@ -47,16 +66,26 @@ def runs_as_on_the_sdk(program: Program) -> TaskHub:
     return hub
 
 
+def _seen_of(entity: Entity) -> tuple[Any, ...]:
+    return (
+        str(entity.entity_id),
+        entity._state,
+        entity.locked_by,
+        entity.queue_length,
+        entity.last_modified_at,
+    )
+
+
 def each_turn_is_what_the_executor_answers(program: Program) -> None:
     """Handed the hub's histories turn by turn, the SDK's executor asks for what the hub recorded."""
     namespace = program.load()
     chunk = program.chunk
     hub = namespace["run"](WatchedHub(check_replay="never", maximum_timer_interval=chunk))
-    functions = [namespace[name] for name in ("root", "kid", "leaf")]
+    registry = registry_of(namespace, hub.worker_options.versioning)
     with virtual_clock():
         for instance in hub.instances:
             for generation, history in enumerate(instance.histories):
-                turns = list(executor_turns(history, functions, chunk))
+                turns = list(executor_turns(history, registry, chunk))
                 assert [turn.recorded for turn in turns] == [turn.answered for turn in turns]
                 statuses = [turn.custom_status for turn in turns]
                 assert statuses == hub.custom_statuses.get((instance, generation), [])
@@ -64,26 +93,29 @@ def each_turn_is_what_the_executor_answers(program: Program) -> None:
 
 def histories_of_the_sdk_replay_clean(program: Program) -> None:
     """What the SDK's executor did, in the hub's order or any other, is what dt_testkit does on replay."""
-    for shuffle in (None, Random(program.source)):
-        backend = SdkBackend(program, shuffle)
+    for backend in (on_the_sdk(program), SdkBackend(program, Random(program.source))):
         for life in (*backend.lives.values(), *backend.replaced):
             histories = (History(life.instance_id, events) for events in life.histories)
-            _replay_clean(program, histories, {f.__name__: f for f in backend.orchestrators})
+            _replay_clean(program, histories, backend.registry.orchestrators, backend.registry.versioning)
 
 
 def histories_of_the_hub_replay_clean(program: Program) -> None:
     """A fresh history never diverges, and the SDK's worker accepts it."""
     hub = program.load()["run"](check_replay="never")
     histories = (history for instance in hub.instances for history in instance.histories)
-    _replay_clean(program, histories, hub)
+    _replay_clean(program, histories, hub, hub.worker_options.versioning)
 
 
-def _replay_clean(program: Program, histories: Iterable[History], orchestrators: Any) -> None:
+def _replay_clean(
+    program: Program, histories: Iterable[History], orchestrators: Any, versioning: VersioningOptions | None
+) -> None:
     with virtual_clock():
         for history in histories:
             if not history.events:
                 continue  # created, and no turn taken yet
-            report = replay(history, orchestrators, maximum_timer_interval=program.chunk)
+            report = replay(
+                history, orchestrators, maximum_timer_interval=program.chunk, versioning=versioning
+            )
             assert report.ok, report
             # An instance in flight may be stuck for good by its own code, and would be on a worker.
             accepted = ("accepts",) if history.status is not None else ("accepts", "hangs")

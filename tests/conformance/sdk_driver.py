@@ -4,9 +4,9 @@ Two ways lead from a program to the SDK:
 
 * :func:`executor_turns` takes a recorded history apart and hands each turn to the executor, as a backend
   would: all events before it, and what came in. What the executor answers is what should have been recorded.
-* :class:`SdkBackend` is a backend of its own, with its own clock and queues, that knows nothing of the hub.
-  It runs whole programs on the executor and so makes histories that no hub has seen. Given a ``Random``, it
-  also hands out what is due in an order of its own.
+* :class:`SdkBackend` is a backend of its own, with its own clock, queues, entities and locks, that knows
+  nothing of the hub. It runs whole programs on the SDK's executors and so makes histories that no hub has
+  seen. Given a ``Random``, it also hands out what is due in an order of its own.
 """
 
 from __future__ import annotations
@@ -14,27 +14,30 @@ from __future__ import annotations
 import heapq
 import logging
 from collections import deque
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, fields, is_dataclass
 from datetime import datetime, timedelta
 from itertools import count
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
 from unittest.mock import patch
 
 from durabletask import history as h
 from durabletask import task
 from durabletask.client import OrchestrationStatus
+from durabletask.internal.exceptions import AbandonOrchestrationError
 from durabletask.serialization import JsonDataConverter
+from durabletask.worker import TaskHubGrpcWorker
 from durabletask.worker import _ActivityExecutor as ActivityExecutor
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.protobuf.wrappers_pb2 import StringValue
-from programs import ACTIVITIES, SLOW_SECONDS
+from programs import ACTIVITIES, ENTITIES, ORCHESTRATORS, SLOW_SECONDS
 
 from dt_testkit.history.codec import events_from_protobuf, events_to_protobuf, failure_to_protobuf
 from dt_testkit.sdk import OrchestrationExecutor, Registry, failure_details_from_protobuf, failure_of, pb
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from random import Random
 
     from programs import Action, Program
@@ -49,6 +52,10 @@ _RECORDS = (
     h.TimerCreatedEvent,
     h.SubOrchestrationInstanceCreatedEvent,
     h.EventSentEvent,
+    h.EntityOperationCalledEvent,
+    h.EntityOperationSignaledEvent,
+    h.EntityLockRequestedEvent,
+    h.EntityUnlockSentEvent,
 )
 _BOOKENDS = (h.OrchestratorCompletedEvent, h.ExecutionCompletedEvent)
 
@@ -80,20 +87,32 @@ def virtual_clock() -> Iterator[None]:
         yield
 
 
+def registry_of(namespace: dict[str, Any], versioning: Any = None) -> Any:
+    """What a worker has that runs a program."""
+    registry: Any = Registry()
+    for name in ORCHESTRATORS:
+        registry.add_orchestrator(namespace[name])
+    for name in ACTIVITIES:
+        registry.add_activity(namespace[name])
+    for name in ENTITIES:
+        registry.add_entity(namespace[name])
+    registry.versioning = versioning
+    return registry
+
+
 def execute(
     instance_id: str,
     old: Sequence[pb.HistoryEvent],
     new: Sequence[pb.HistoryEvent],
-    orchestrators: Iterable[Callable[..., Any]],
+    registry: Any,
     chunk: timedelta | None,
 ) -> tuple[list[pb.OrchestratorAction], str | None]:
     """One turn on the SDK's executor, and the worker's answer where that raises: actions, custom status."""
-    registry: Any = Registry()
-    for function in orchestrators:
-        registry.add_orchestrator(function)
     executor = OrchestrationExecutor(registry, _SILENT, _CONVERTER, maximum_timer_interval=chunk)
     try:
         result = executor.execute(instance_id, old, new)
+    except AbandonOrchestrationError:
+        raise
     except Exception as error:  # as in TaskHubGrpcWorker._execute_orchestrator
         failed = pb.CompleteOrchestrationAction(
             orchestrationStatus=pb.ORCHESTRATION_STATUS_FAILED,
@@ -114,9 +133,7 @@ class Turn(NamedTuple):
     custom_status: str | None
 
 
-def executor_turns(
-    history: History, orchestrators: Iterable[Callable[..., Any]], chunk: timedelta | None
-) -> Iterator[Turn]:
+def executor_turns(history: History, registry: Any, chunk: timedelta | None) -> Iterator[Turn]:
     events = history.events
     if not events:
         return
@@ -129,7 +146,7 @@ def executor_turns(
         if end == len(events) and ended is not None:
             recorded.append(recorded_end(ended))
         past, came_in = events_to_protobuf(events[:start]), events_to_protobuf(new)
-        actions, custom_status = execute(history.instance_id, past, came_in, orchestrators, chunk)
+        actions, custom_status = execute(history.instance_id, past, came_in, registry, chunk)
         # A history has the end after all commands; in the answer, commands may follow it.
         actions = sorted(actions, key=lambda action: action.HasField("completeOrchestration"))
         yield Turn(recorded, [answered_step(action) for action in actions], custom_status)
@@ -144,6 +161,17 @@ def recorded_step(event: Any) -> tuple[Any, ...]:
         return "timer", event.event_id, event.fire_at.replace(tzinfo=None)
     if isinstance(event, h.SubOrchestrationInstanceCreatedEvent):
         return "sub", event.event_id, event.name, event.instance_id, event.input or None, event.version
+    if isinstance(event, h.EntityOperationCalledEvent):
+        target = event.target_instance_id
+        return "call", event.event_id, event.request_id, target, event.operation, event.input or None
+    if isinstance(event, h.EntityOperationSignaledEvent):
+        when = event.scheduled_time.replace(tzinfo=None) if event.scheduled_time is not None else None
+        target = event.target_instance_id
+        return "signal", event.event_id, event.request_id, target, event.operation, event.input or None, when
+    if isinstance(event, h.EntityLockRequestedEvent):
+        return "lock", event.event_id, event.critical_section_id, event.lock_set, event.position
+    if isinstance(event, h.EntityUnlockSentEvent):
+        return "unlock", event.event_id, event.critical_section_id, event.target_instance_id
     return "send", event.event_id, event.instance_id, event.name, event.input
 
 
@@ -165,9 +193,25 @@ def answered_step(action: pb.OrchestratorAction) -> tuple[Any, ...]:
     if action.HasField("sendEvent"):
         send = action.sendEvent
         return "send", action.id, send.instance.instanceId, send.name, optional(send, "data")
+    if action.HasField("sendEntityMessage"):
+        return _answered_entity_step(action.id, action.sendEntityMessage)
     end = action.completeOrchestration
     details = failure_details_from_protobuf(end.failureDetails) if end.HasField("failureDetails") else None
     return "end", end.orchestrationStatus, optional(end, "result") or None, failure(details)
+
+
+def _answered_entity_step(id: int, message: Any) -> tuple[Any, ...]:
+    arm = message.WhichOneof("EntityMessageType")
+    asked = getattr(message, arm)
+    if arm == "entityLockRequested":
+        return "lock", id, asked.criticalSectionId, list(asked.lockSet), asked.position
+    target = asked.targetInstanceId.value
+    if arm == "entityUnlockSent":
+        return "unlock", id, asked.criticalSectionId, target
+    if arm == "entityOperationCalled":
+        return "call", id, asked.requestId, target, asked.operation, asked.input.value or None
+    when = asked.scheduledTime.ToDatetime() if asked.HasField("scheduledTime") else None
+    return "signal", id, asked.requestId, target, asked.operation, asked.input.value or None, when
 
 
 def optional(message: Any, name: str) -> str | None:
@@ -196,7 +240,7 @@ def comparable(item: Any) -> Any:
 # -- (b) a backend that knows nothing of the hub
 
 
-@dataclass
+@dataclass(eq=False)
 class Life:
     """One orchestration instance in an :class:`SdkBackend`."""
 
@@ -212,25 +256,70 @@ class Life:
     result: str | None = None
     failure: Any = None
     custom_status: str | None = None
+    turned_down: bool = False
 
     @property
     def histories(self) -> list[list[h.HistoryEvent]]:
         return [events_from_protobuf(events) for events in self.generations]
 
 
+class Wish(NamedTuple):
+    """A critical section that an instance wants to enter: it has got the first ``got`` of the entities."""
+
+    life: Life
+    generation: int
+    section: str
+    entities: list[str]
+    got: int = 0
+
+
+class Operation(NamedTuple):
+    """An operation that an entity is to do; a signal comes from no life."""
+
+    event: pb.HistoryEvent
+    life: Life | None = None
+    generation: int = 0
+
+
+@dataclass
+class Being:
+    """One entity in an :class:`SdkBackend`: who stands in line, and who is alone with it."""
+
+    entity_id: str
+    changed: datetime
+    state: str | None = None
+    line: list[Operation | Wish] = field(default_factory=list)
+    owner: Wish | None = None
+    awake: bool = False
+
+    def ready(self) -> list[Operation]:
+        """The operations that can be done now, in order."""
+        owner = self.owner
+        if owner is not None:
+            operations = [one for one in self.line if isinstance(one, Operation)]
+            return [one for one in operations if (one.life, one.generation) == (owner.life, owner.generation)]
+        wishes = (i for i, one in enumerate(self.line) if isinstance(one, Wish))
+        return self.line[: next(wishes, len(self.line))]  # type: ignore[return-value]
+
+
 class SdkBackend:
     """Runs a program on the SDK's executors, one thing after the other, in its own virtual time.
 
     Without ``shuffle``, things happen first come, first served. With it, any of the things that are due may
-    be next, and any part of what has come in for an instance may make a turn: schedules that the hub never
-    makes, but a real scheduler does.
+    be next, and any part of what has come in for an instance may make a turn, as with a real scheduler.
+
+    An entity serves whoever is in line for it, first come first served. Who waits for several locks stands in
+    the line of the first entity, then of the second, and so on. While somebody is alone with an entity, it
+    does what that one asks and lets all others wait. It looks at its line when something new is in it, when
+    it is left alone again, and again after each thing it did, as long as there is a line.
     """
 
     def __init__(self, program: Program, shuffle: Random | None = None) -> None:
         self.namespace = program.load()
-        self.orchestrators = [self.namespace[name] for name in ("root", "kid", "leaf")]
+        self.registry = registry_of(self.namespace, eval(program.versioning or "None", self.namespace))
         self.chunk = program.chunk
         self.lives: dict[str, Life] = {}
+        self.beings: dict[str, Being] = {}
         self.replaced: list[Life] = []
         self._shuffle = shuffle
         self._now = datetime(2026, 1, 1)
@@ -238,23 +327,23 @@ class SdkBackend:
         self._waiting_for_turn: set[int] = set()
         self._later: list[tuple[datetime, int, Callable[[], None]]] = []
         self._serial = count()
-        registry: Any = Registry()
-        for name in ACTIVITIES:
-            registry.add_activity(self.namespace[name])
-        self._activities = ActivityExecutor(registry, _SILENT, _CONVERTER)
+        self._activities = ActivityExecutor(self.registry, _SILENT, _CONVERTER)
         with virtual_clock():
             self._play(program)
 
     def _play(self, program: Program) -> None:
-        first = Life("root", "root", "1.0", tags={"a": "b"})
-        self._create(first, str(program.left))
+        tops = {"first": Life("root", "root", "1.0", tags={"a": "b"})}
+        if program.rival:
+            tops["second"] = Life("rival", "rival", None)
+        for life in tops.values():
+            self._create(life, str(program.left))
         for action in program.early:
-            self._act(first, action)
+            self._act(tops, action)
         self._run_until(self._now)
         for moment in program.moments:
             self._run_until(self._now + timedelta(seconds=moment.after_seconds))
             for action in moment.actions:
-                self._act(first, action)
+                self._act(tops, action)
             self._run_until(self._now)
         self._run_until(self._now + timedelta(hours=1))
 
@@ -271,9 +360,23 @@ class SdkBackend:
                 heapq.heappop(self._later)[2]()
         self._now = moment
 
-    def _act(self, first: Life, action: Action) -> None:
-        target = first if action.target == "first" else list(self.lives.values())[-1]
+    def _act(self, tops: dict[str, Life], action: Action) -> None:
         arguments = eval(f"({action.arguments},)" if action.arguments else "()", self.namespace)
+        if action.verb == "use_versioning":
+            (self.registry.versioning,) = arguments
+            for life in self.lives.values():
+                if life.turned_down:
+                    self._wake(life)
+            return
+        if action.verb == "signal_entity":
+            entity_id, operation, input, *time = arguments
+            body = pb.EntityOperationSignaledEvent(
+                requestId="from a client", operation=operation, input=_value(_CONVERTER.serialize(input))
+            )
+            event = self._event("entityOperationSignaled", body)
+            self._signal(str(entity_id), event, time[0] if time else self._now)
+            return
+        target = tops.get(action.target) or list(self.lives.values())[-1]
         if target.status in _TERMINAL:
             return
         if action.verb == "raise_event":
@@ -303,9 +406,9 @@ class SdkBackend:
     def _create(self, life: Life, input: str | None) -> None:
         existing = self.lives.get(life.instance_id)
         if existing is not None:
-            if life.parent is None or existing.status not in _TERMINAL:
+            if existing.status not in _TERMINAL:
                 raise ValueError(f"Orchestration instance '{life.instance_id}' already exists")
-            self.replaced.append(existing)
+            self.replaced.append(self.lives.pop(life.instance_id))
         self.lives[life.instance_id] = life
         life.started = self._started(life, input)
         self._come_in(life, life.started)
@@ -366,7 +469,14 @@ class SdkBackend:
         if life.inbox:
             self._wake(life)
         past = life.generations[-1]
-        actions, life.custom_status = execute(life.instance_id, past, new, self.orchestrators, self.chunk)
+        try:
+            actions, custom_status = execute(life.instance_id, past, new, self.registry, self.chunk)
+        except AbandonOrchestrationError:  # it waits for another worker
+            life.inbox[:0] = new[1:]
+            life.turned_down = True
+            return
+        life.turned_down = False
+        life.custom_status = custom_status
         past += new
         life.status = self._status_after(life, new)
         end = None
@@ -429,6 +539,125 @@ class SdkBackend:
             target = self.lives.get(send.instance.instanceId)
             if target is not None:
                 self._raise(target, send.name, data)
+
+        elif action.HasField("sendEntityMessage"):
+            self._confirm_and_do_entity(life, past, action.id, action.sendEntityMessage)
+
+    # -- entities
+
+    def _confirm_and_do_entity(
+        self, life: Life, past: list[pb.HistoryEvent], id: int, message: pb.SendEntityMessageAction
+    ) -> None:
+        arm = message.WhichOneof("EntityMessageType")
+        asked = getattr(message, arm)
+        event = self._event(arm, asked, id)
+        past.append(event)
+        if arm == "entityLockRequested":
+            wish = Wish(life, len(life.generations), asked.criticalSectionId, list(asked.lockSet))
+            self._stand_in_line(wish.entities[0], wish)
+        elif arm == "entityUnlockSent":
+            section = life, len(life.generations), asked.criticalSectionId
+            self._let_go(self._being(asked.targetInstanceId.value), section)
+        elif arm == "entityOperationCalled":
+            self._stand_in_line(asked.targetInstanceId.value, Operation(event, life, len(life.generations)))
+        else:
+            when = asked.scheduledTime.ToDatetime() if asked.HasField("scheduledTime") else self._now
+            self._signal(asked.targetInstanceId.value, event, when)
+
+    def _signal(self, entity_id: str, event: pb.HistoryEvent, when: datetime) -> None:
+        if when > self._now:
+            self._being(entity_id)
+            self._do_at(when, lambda: self._stand_in_line(entity_id, Operation(event)))
+        else:
+            self._stand_in_line(entity_id, Operation(event))
+
+    def _being(self, entity_id: str) -> Being:
+        return self.beings.setdefault(entity_id, Being(entity_id, self._now))
+
+    def _stand_in_line(self, entity_id: str, one: Operation | Wish) -> None:
+        being = self._being(entity_id)
+        being.line.append(one)
+        self._look(being)
+
+    def _let_go(self, being: Being, section: tuple[Life, int, str]) -> None:
+        if being.owner is not None and being.owner[:3] == section:
+            being.owner = None
+        being.line = [one for one in being.line if not (isinstance(one, Wish) and one[:3] == section)]
+        self._look(being)
+
+    def _look(self, being: Being) -> None:
+        if not being.awake:
+            being.awake = True
+            self._ready.append(lambda: self._serve(being))
+
+    def _serve(self, being: Being) -> None:
+        being.awake = False
+        ready = being.ready()
+        if ready:
+            if self._shuffle is not None:
+                ready = ready[: self._shuffle.randint(1, len(ready))]
+            being.line = [one for one in being.line if not any(one is taken for taken in ready)]
+            self._do_operations(being, ready)
+        elif being.owner is None and being.line:
+            wish = being.line.pop(0)
+            assert isinstance(wish, Wish)
+            being.owner, being.changed = wish, self._now
+            wish = wish._replace(got=wish.got + 1)
+            if wish.got < len(wish.entities):
+                self._stand_in_line(wish.entities[wish.got], wish)
+            else:
+                granted = pb.EntityLockGrantedEvent(criticalSectionId=wish.section)
+                self._come_in(wish.life, self._event("entityLockGranted", granted), wish.generation)
+        else:
+            return
+        if being.line:
+            self._look(being)
+
+    def _do_operations(self, being: Being, operations: list[Operation]) -> None:
+        """Let the SDK's worker do some operations; answer who called, and do what they asked for."""
+        request = pb.EntityRequest(
+            instanceId=being.entity_id,
+            entityState=_value(being.state),
+            operationRequests=[one.event for one in operations],
+        )
+        worker: Any = SimpleNamespace(
+            _registry=self.registry,
+            _logger=_SILENT,
+            _data_converter=_CONVERTER,
+            _payload_store=None,
+            _entity_method_cache=None,
+            _emit_trace_spans=False,
+            _exception_properties_provider=None,
+        )
+        stub = SimpleNamespace(CompleteEntityTask=lambda result: None)
+        done = TaskHubGrpcWorker._execute_entity_batch(worker, request, stub, "token")
+        being.state, being.changed = optional(done, "entityState") or None, self._now
+        for one, info, result in zip(operations, done.operationInfos, done.results, strict=True):
+            if one.life is None:
+                continue
+            if result.HasField("success"):
+                body: Any = pb.EntityOperationCompletedEvent(
+                    requestId=info.requestId, output=result.success.result
+                )
+                answer = self._event("entityOperationCompleted", body)
+            else:
+                body = pb.EntityOperationFailedEvent(
+                    requestId=info.requestId, failureDetails=result.failure.failureDetails
+                )
+                answer = self._event("entityOperationFailed", body)
+            self._come_in(one.life, answer, one.generation)
+        for action in done.actions:
+            if action.HasField("sendSignal"):
+                send = action.sendSignal
+                body = pb.EntityOperationSignaledEvent(
+                    requestId="from an entity", operation=send.name, input=send.input
+                )
+                when = send.scheduledTime.ToDatetime() if send.HasField("scheduledTime") else self._now
+                self._signal(send.instanceId, self._event("entityOperationSignaled", body), when)
+            else:
+                start = action.startNewOrchestration
+                with suppress(ValueError):  # it runs already
+                    self._create(Life(start.instanceId, start.name, None), optional(start, "input"))
 
     def _do_at(self, moment: datetime, what: Callable[[], None]) -> None:
         heapq.heappush(self._later, (max(moment, self._now), next(self._serial), what))

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
+from durabletask.entities import EntityInstanceId
 from durabletask.task import RetryPolicy, TaskFailedError, when_all, when_any
 
 from dt_testkit import History, ReplayDivergence, TaskHub, assert_replays, replay
@@ -46,6 +47,7 @@ def change(kind: str, field: str | None, worker: str, expected: Any = ..., actua
 
 
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
+ANA, BOB = EntityInstanceId("account", "ana"), EntityInstanceId("account", "bob")
 
 
 @change("changed", "name", "fails", "charge", "bill")
@@ -464,6 +466,309 @@ class WinnerOfARaceReadDifferently:
         yield ctx.call_activity("ship", input=2 if winner is charge else 1)  # here
 
 
+@change("changed", "version", "accepts", None, "2.0")
+class SubOrchestrationVersionAdded:
+    def before(ctx, _):
+        yield ctx.call_sub_orchestrator("pack")
+
+    def after(ctx, _):
+        yield ctx.call_sub_orchestrator("pack", version="2.0")  # here
+
+
+@change("changed", "operation", "accepts", "deposit", "withdraw")
+class EntityOperationRenamed:
+    def before(ctx, _):
+        yield ctx.call_entity(ANA, "deposit", 5)
+
+    def after(ctx, _):
+        yield ctx.call_entity(ANA, "withdraw", 5)  # here
+
+
+@change("changed", "entity_id", "accepts", "@account@ana", "@account@bob")
+class EntityKeyChanged:
+    def before(ctx, _):
+        yield ctx.call_entity(ANA, "deposit", 5)
+
+    def after(ctx, _):
+        yield ctx.call_entity(BOB, "deposit", 5)  # here
+
+
+@change("changed", "entity_id", "accepts", "@account@ana", "@ledger@ana")
+class EntityRenamed:
+    def before(ctx, _):
+        yield ctx.call_entity(ANA, "deposit", 5)
+
+    def after(ctx, _):
+        yield ctx.call_entity(EntityInstanceId("ledger", "ana"), "deposit", 5)  # here
+
+
+@change("changed", "input", "accepts", 5, 6)
+class EntityInputChanged:
+    def before(ctx, _):
+        yield ctx.call_entity(ANA, "deposit", 5)
+
+    def after(ctx, _):
+        yield ctx.call_entity(ANA, "deposit", 6)  # here
+
+
+@change("changed", "kind", "fails", "entity", "signal_entity")
+class EntityCallMadeASignal:
+    def before(ctx, _):
+        yield ctx.call_entity(ANA, "deposit", 5)
+        yield ctx.create_timer(DAY)
+
+    def after(ctx, _):
+        ctx.signal_entity(ANA, "deposit", 5)  # here
+        yield ctx.create_timer(DAY)
+
+
+@change("changed", "kind", "fails", "activity", "entity")
+class ActivityMadeAnEntityCall:
+    def before(ctx, _):
+        yield ctx.call_activity("charge", input=5)
+
+    def after(ctx, _):
+        yield ctx.call_entity(ANA, "charge", 5)  # here
+
+
+@change("unexpected", None, "accepts", None, "activity 'ship'")
+class EntityCallNoLongerWaitedFor:
+    def before(ctx, _):
+        yield ctx.call_entity(ANA, "withdraw", 5)
+        yield ctx.call_activity("ship")
+
+    def after(ctx, _):
+        ctx.call_entity(ANA, "withdraw", 5)
+        yield ctx.call_activity("ship")  # here
+
+
+@change("order", None, "accepts")
+class EntityCallsSwappedInAFanOut:
+    def before(ctx, _):
+        yield when_all([ctx.call_entity(ANA, "withdraw", 5), ctx.call_entity(BOB, "deposit", 5)])
+
+    def after(ctx, _):
+        deposit = ctx.call_entity(BOB, "deposit", 5)  # here
+        yield when_all([ctx.call_entity(ANA, "withdraw", 5), deposit])
+
+
+@change("unexpected", None, "fails", None, "a signal 'deposit' to entity @account@ana")
+class SignalAdded:
+    def before(ctx, _):
+        yield ctx.create_timer(DAY)
+
+    def after(ctx, _):
+        ctx.signal_entity(ANA, "deposit", 5)  # here
+        yield ctx.create_timer(DAY)
+
+
+@change("unexpected", None, "accepts", None, "a signal 'deposit' to entity @account@ana")
+class SignalAddedAtTheEnd:
+    def before(ctx, _):
+        yield ctx.create_timer(DAY)
+
+    def after(ctx, _):
+        yield ctx.create_timer(DAY)
+        ctx.signal_entity(ANA, "deposit", 5)  # here
+
+
+@change("missing", None, "fails", "a signal 'deposit' to entity @account@ana", None)
+class SignalRemoved:
+    def before(ctx, _):
+        ctx.signal_entity(ANA, "deposit", 5)
+        yield ctx.create_timer(DAY)
+
+    def after(ctx, _):
+        yield ctx.create_timer(DAY)  # here
+
+
+@change("missing", None, "hangs", "a signal 'deposit' to entity @account@ana", None)
+class SignalRemovedFromTheEnd:
+    def before(ctx, _):
+        yield ctx.create_timer(DAY)
+        ctx.signal_entity(ANA, "deposit", 5)
+
+    def after(ctx, _):
+        yield ctx.create_timer(DAY)
+
+
+@change("changed", "operation", "accepts", "deposit", "withdraw")
+class SignaledOperationRenamed:
+    def before(ctx, _):
+        ctx.signal_entity(ANA, "deposit", 5)
+        yield ctx.create_timer(DAY)
+
+    def after(ctx, _):
+        ctx.signal_entity(ANA, "withdraw", 5)  # here
+        yield ctx.create_timer(DAY)
+
+
+@change("changed", "entity_id", "accepts", "@account@ana", "@account@bob")
+class SignalTargetChanged:
+    def before(ctx, _):
+        ctx.signal_entity(ANA, "deposit", 5)
+        yield ctx.create_timer(DAY)
+
+    def after(ctx, _):
+        ctx.signal_entity(BOB, "deposit", 5)  # here
+        yield ctx.create_timer(DAY)
+
+
+@change("changed", "input", "accepts", 5, 6)
+class SignalInputChanged:
+    def before(ctx, _):
+        ctx.signal_entity(ANA, "deposit", 5)
+        yield ctx.create_timer(DAY)
+
+    def after(ctx, _):
+        ctx.signal_entity(ANA, "deposit", 6)  # here
+        yield ctx.create_timer(DAY)
+
+
+@change("changed", "signal_time", "accepts", datetime(2026, 2, 1), datetime(2026, 3, 1))
+class SignalTimeChanged:
+    def before(ctx, _):
+        ctx.signal_entity(ANA, "deposit", 5, signal_time=datetime(2026, 2, 1))
+        yield ctx.create_timer(DAY)
+
+    def after(ctx, _):
+        ctx.signal_entity(ANA, "deposit", 5, signal_time=datetime(2026, 3, 1))  # here
+        yield ctx.create_timer(DAY)
+
+
+@change("changed", "signal_time", "accepts", None, datetime(2026, 3, 1))
+class SignalDelayed:
+    def before(ctx, _):
+        ctx.signal_entity(ANA, "deposit", 5)
+        yield ctx.create_timer(DAY)
+
+    def after(ctx, _):
+        ctx.signal_entity(ANA, "deposit", 5, signal_time=datetime(2026, 3, 1))  # here
+        yield ctx.create_timer(DAY)
+
+
+@change("changed", "lock_set", "accepts", "@account@ana", "@account@ana, @account@bob")
+class LockSetWidened:
+    def before(ctx, _):
+        with (yield ctx.lock_entities([ANA])):
+            yield ctx.call_entity(ANA, "withdraw", 5)
+
+    def after(ctx, _):
+        with (yield ctx.lock_entities([BOB, ANA])):  # here
+            yield ctx.call_entity(ANA, "withdraw", 5)
+
+
+@change("changed", "lock_set", "accepts", "@account@ana, @account@bob", "@account@ana")
+class LockSetNarrowed:
+    def before(ctx, _):
+        with (yield ctx.lock_entities([BOB, ANA])):
+            yield ctx.call_entity(ANA, "withdraw", 5)
+
+    def after(ctx, _):
+        with (yield ctx.lock_entities([ANA])):  # here
+            yield ctx.call_entity(ANA, "withdraw", 5)
+
+
+@change("changed", "lock_set", "accepts", "@account@ana", "@account@bob")
+class AnotherEntityLocked:
+    def before(ctx, _):
+        with (yield ctx.lock_entities([ANA])):
+            yield ctx.create_timer(DAY)
+
+    def after(ctx, _):
+        with (yield ctx.lock_entities([BOB])):  # here
+            yield ctx.create_timer(DAY)
+
+
+@change("changed", "kind", "fails", "lock", "entity")
+class LockRemoved:
+    def before(ctx, _):
+        with (yield ctx.lock_entities([ANA])):
+            yield ctx.call_entity(ANA, "withdraw", 5)
+
+    def after(ctx, _):
+        yield ctx.call_entity(ANA, "withdraw", 5)  # here
+
+
+@change("changed", "kind", "fails", "entity", "lock")
+class LockAdded:
+    def before(ctx, _):
+        yield ctx.call_entity(ANA, "withdraw", 5)
+
+    def after(ctx, _):
+        with (yield ctx.lock_entities([ANA])):  # here
+            yield ctx.call_entity(ANA, "withdraw", 5)
+
+
+@change("unexpected", None, "fails", None, "the unlock of @account@ana")
+class SectionLeftEarlier:
+    def before(ctx, _):
+        with (yield ctx.lock_entities([ANA])):
+            yield ctx.call_entity(ANA, "withdraw", 5)
+            yield ctx.call_activity("ship")
+
+    def after(ctx, _):
+        with (yield ctx.lock_entities([ANA])):  # here
+            yield ctx.call_entity(ANA, "withdraw", 5)
+        yield ctx.call_activity("ship")
+
+
+@change("missing", None, "fails", "the unlock of @account@ana", None)
+class SectionLeftLater:
+    def before(ctx, _):
+        with (yield ctx.lock_entities([ANA])):
+            yield ctx.call_entity(ANA, "withdraw", 5)
+        yield ctx.call_activity("ship")
+
+    def after(ctx, _):
+        with (yield ctx.lock_entities([ANA])):
+            yield ctx.call_entity(ANA, "withdraw", 5)
+            yield ctx.call_activity("ship")  # here
+
+
+@change("changed", "kind", "fails", "lock", "entity")
+class CallMovedBeforeTheSection:
+    def before(ctx, _):
+        with (yield ctx.lock_entities([ANA])):
+            yield ctx.call_entity(ANA, "get")
+            yield ctx.create_timer(DAY)
+
+    def after(ctx, _):
+        yield ctx.call_entity(ANA, "get")  # here
+        with (yield ctx.lock_entities([ANA])):
+            yield ctx.create_timer(DAY)
+
+
+@change("changed", "entity_id", "accepts", "@account@ana", "@account@bob")
+class CallsSwappedInTheSection:
+    def before(ctx, _):
+        with (yield ctx.lock_entities([ANA, BOB])):
+            yield ctx.call_entity(ANA, "get")
+            yield ctx.call_entity(BOB, "get")
+
+    def after(ctx, _):
+        with (yield ctx.lock_entities([ANA, BOB])):
+            yield ctx.call_entity(BOB, "get")  # here
+            yield ctx.call_entity(ANA, "get")
+
+
+@change("changed", "lock_set", "fails", "@account@ana, @account@bob", "@account@ana")
+class EntityCalledNoLongerLocked:
+    def before(ctx, _):
+        with (yield ctx.lock_entities([ANA, BOB])):
+            yield ctx.call_entity(BOB, "get")
+            yield ctx.create_timer(DAY)
+
+    def after(ctx, _):
+        with (yield ctx.lock_entities([ANA])):  # here
+            yield ctx.call_entity(BOB, "get")
+            yield ctx.create_timer(DAY)
+
+
+def account(ctx, amount):
+    return amount
+
+
 def _record(orchestrator: Callable[..., Any]) -> History:
     """The history of the first generation, of a run in which everything succeeds but for ``flaky``."""
     hub = TaskHub()
@@ -473,6 +778,7 @@ def _record(orchestrator: Callable[..., Any]) -> History:
     hub.stub("flaky", side_effect=[ConnectionError("1"), ConnectionError("2"), "ok"])
     for name in ("charge", "pack", "wrap"):
         hub.stub_orchestrator(name)
+    hub.add_entity(account)
     instance = hub.start("order", instance_id="order-1")
     if "approval" in orchestrator.__code__.co_consts:
         instance.raise_event("approval")
@@ -532,6 +838,20 @@ def test_what_no_history_records_is_no_divergence() -> None:
         yield ctx.create_timer(DAY)
         if left is None:
             ctx.continue_as_new(1, save_events=True, new_version="2.0")
+
+    assert replay(_record(before), after).ok
+
+
+def test_what_the_sdk_takes_for_the_same_is_no_divergence() -> None:
+    """The order in which a lock set is written, an entity in it twice, and the case of an entity's name."""
+
+    def before(ctx, _):
+        with (yield ctx.lock_entities([ANA, BOB])):
+            yield ctx.call_entity(ANA, "withdraw", 5)
+
+    def after(ctx, _):
+        with (yield ctx.lock_entities([BOB, ANA, BOB])):
+            yield ctx.call_entity(EntityInstanceId("Account", "ana"), "withdraw", 5)
 
     assert replay(_record(before), after).ok
 

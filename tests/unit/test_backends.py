@@ -5,12 +5,16 @@ import gc
 import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta, timezone
 
 import pytest
+from durabletask.client import OrchestrationQuery
+from durabletask.scheduled import ScheduleCreationOptions, ScheduledTaskClient, schedule_entity
+from durabletask.task import RetryPolicy
 from durabletask.testing import InMemoryOrchestrationBackend
 
 from dt_testkit import DurableTestError
-from dt_testkit.backends import _in_memory_backend, _reserved_port, embedded, scheduler
+from dt_testkit.backends import _in_memory_backend, _reserved_port, embedded, scheduler, timeskip
 
 
 def double(ctx, number):
@@ -32,9 +36,10 @@ def output_of_a_run(client):
     return client.wait_for_orchestration_completion(instance_id, timeout=20).get_output()
 
 
-def test_the_embedded_backend_runs_an_application_and_leaves_no_thread_behind():
+@pytest.mark.parametrize("backend", [embedded, timeskip])
+def test_a_backend_runs_an_application_and_leaves_no_thread_behind(backend):
     before = set(threading.enumerate())
-    with embedded(register) as client:
+    with backend(register) as client:
         assert output_of_a_run(client) == 12
     del client
     gc.collect()  # gRPC's pools end their threads when they are collected
@@ -43,12 +48,72 @@ def test_the_embedded_backend_runs_an_application_and_leaves_no_thread_behind():
         assert not thread.is_alive(), thread
 
 
-def test_an_application_that_cannot_be_registered_stops_everything():
+@pytest.mark.parametrize("backend", [embedded, timeskip])
+def test_an_application_that_cannot_be_registered_stops_everything(backend):
     def broken(worker):
         raise ValueError("no")
 
-    with pytest.raises(ValueError, match="no"), embedded(broken):
+    with pytest.raises(ValueError, match="no"), backend(broken):
         pass
+
+
+def sleep(ctx, seconds):
+    yield ctx.create_timer(timedelta(seconds=seconds))
+    return ctx.current_utc_datetime.isoformat()
+
+
+def test_timeskip_begins_at_the_present_and_jumps_while_a_client_waits():
+    begun = datetime.now(timezone.utc).replace(tzinfo=None)
+    with timeskip(lambda worker: worker.add_orchestrator(sleep)) as client:
+        sleeping = client.schedule_new_orchestration(sleep, input=timedelta(days=365).total_seconds())
+        state = client.wait_for_orchestration_completion(sleeping, timeout=20)
+    assert begun <= state.created_at <= datetime.now(timezone.utc).replace(tzinfo=None)
+    assert datetime.fromisoformat(state.get_output()) >= begun + timedelta(days=365)
+
+
+def test_timeskip_moves_the_clock_of_recurring_schedules():
+    def register(worker):
+        worker.add_orchestrator(sleep)
+        worker.configure_scheduled_tasks()
+
+    with timeskip(register) as client:
+        hourly = ScheduleCreationOptions(
+            "hourly", "sleep", timedelta(hours=1), orchestration_input=1, start_immediately_if_late=True
+        )
+        schedule = ScheduledTaskClient(client, operation_timeout=20).create_schedule(hourly)
+        sleeping = client.schedule_new_orchestration(sleep, input=5 * 3600 + 1800)
+        client.wait_for_orchestration_completion(sleeping, timeout=20)
+        schedule.delete()
+        query = OrchestrationQuery(instance_id_prefix="hourly")
+        assert len(client.get_all_orchestration_states(query)) == 6
+    wall = datetime.now(timezone.utc)
+    assert wall <= schedule_entity._now() <= wall + timedelta(minutes=1), "the clock was not given back"
+
+
+def test_timeskip_moves_the_clock_of_a_retry_timeout():
+    attempts = []
+
+    def fail(ctx, _):
+        attempts.append(ctx)
+        raise ConnectionError("down")
+
+    def retry(ctx, _):
+        policy = RetryPolicy(
+            first_retry_interval=timedelta(hours=1),
+            max_number_of_attempts=10,
+            retry_timeout=timedelta(hours=2, minutes=30),
+        )
+        yield ctx.call_activity(fail, retry_policy=policy)
+
+    def register(worker):
+        worker.add_orchestrator(retry)
+        worker.add_activity(fail)
+
+    with timeskip(register) as client:
+        started = client.schedule_new_orchestration(retry)
+        state = client.wait_for_orchestration_completion(started, timeout=20)
+    assert state.failure_details is not None
+    assert len(attempts) == 3
 
 
 def test_many_backends_at_once_each_have_a_port_of_their_own():

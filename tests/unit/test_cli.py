@@ -2,16 +2,25 @@ from __future__ import annotations
 
 import gzip
 import json
+import logging
 import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import datetime, timedelta, timezone
 from xml.etree import ElementTree as ET
 
+import grpc
 import pytest
 from click.testing import CliRunner
+from durabletask.client import TaskHubGrpcClient
+from durabletask.worker import TaskHubGrpcWorker
 
 from dt_testkit import History, TaskHub, __version__
 from dt_testkit.application import register_application
@@ -434,6 +443,7 @@ class TestProcess:
         code = (
             "import sys; from click.testing import CliRunner; from dt_testkit.cli import main\n"
             "assert CliRunner().invoke(main, ['replay', '--help']).exit_code == 0\n"
+            "assert CliRunner().invoke(main, ['serve', '--help']).exit_code == 0\n"
             "print([m for m in ('durabletask', 'grpc', 'rich') if m in sys.modules])"
         )
         result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
@@ -483,6 +493,116 @@ class TestShow:
         assert "There are no histories under ." in result.stderr
 
 
+@contextmanager
+def served(*options):
+    """``dt-testkit serve`` as a process, and the line that it has printed."""
+    command = [sys.executable, "-c", "from dt_testkit.cli import main; main()", "serve", *options]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            yield process, process.stdout.readline()
+        finally:
+            process.kill()
+
+
+def connect(line):
+    return TaskHubGrpcClient(host_address=line.split()[0], logger=logging.getLogger("test_cli"))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are another matter there")
+class TestServe:
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+    def test_it_serves_until_it_is_told_to_end(self, number):
+        with served() as (process, line), connect(line) as client:
+            assert client.get_orchestration_state("nobody") is None
+            process.send_signal(number)
+            rest, errors = process.communicate(timeout=20)
+        assert (process.returncode, rest, errors) == (0, "", "")
+        assert re.fullmatch(
+            r"localhost:\d+ serves a task hub\. Its time starts at \d{4}-\d\d-\d\dT\d\d:\d\d:\d\d and jumps "
+            r"to what is due next while a client waits for an instance, or after 1 s without a new call\.\n",
+            line,
+        )
+
+    def test_it_ends_though_a_client_waits_and_a_worker_works(self):
+        def work(ctx, _):
+            began.set()
+            go_on.wait(20)
+
+        def workflow(ctx, _):
+            yield ctx.call_activity(work)
+
+        began, go_on = threading.Event(), threading.Event()
+        with served("-v") as (process, line), connect(line) as client:
+            worker = TaskHubGrpcWorker(host_address=line.split()[0], logger=logging.getLogger("test_cli"))
+            worker.add_orchestrator(workflow)
+            worker.add_activity(work)
+            worker.start()
+            started = client.schedule_new_orchestration(workflow)
+            with ThreadPoolExecutor(1) as pool:
+                waiting = pool.submit(client.wait_for_orchestration_completion, started, timeout=20)
+                assert began.wait(20)
+                process.send_signal(signal.SIGTERM)
+                _, errors = process.communicate(timeout=20)
+                assert isinstance(waiting.exception(), grpc.RpcError)
+            go_on.set()
+            worker.stop()
+        assert process.returncode == 0
+        assert re.search(r"^[\d-]+ [\d:,]+ A worker has connected: there are 1 now\.$", errors, re.MULTILINE)
+        assert "A worker has gone: there are 0 now, and 1 items" in errors
+        assert "Traceback" not in errors
+
+    def test_time_starts_where_it_is_told_to_and_jumps(self):
+        def sleep(ctx, days):
+            yield ctx.create_timer(timedelta(days=days))
+            return ctx.current_utc_datetime.isoformat()
+
+        with served("--start-time", "2030-01-01T02:00:00+02:00", "--patience", "inf") as (_, line):
+            assert "starts at 2030-01-01T00:00:00 and jumps to what is due next while a client" in line
+            assert line.endswith("waits for an instance.\n")
+            worker = TaskHubGrpcWorker(host_address=line.split()[0], logger=logging.getLogger("test_cli"))
+            worker.add_orchestrator(sleep)
+            worker.start()
+            with connect(line) as client:
+                sleeping = client.schedule_new_orchestration(sleep, input=365)
+                state = client.wait_for_orchestration_completion(sleeping, timeout=20)
+            worker.stop()
+        assert state.created_at == datetime(2030, 1, 1)
+        assert state.get_output() == "2031-01-01T00:00:00"
+
+    def test_time_passes_as_it_does_from_the_present(self):
+        before = datetime.now(timezone.utc).replace(tzinfo=None)
+        with served("--time", "real") as (_, line), connect(line) as client:
+            assert line.endswith("and passes as real time does.\n")
+            first, second = (client.schedule_new_orchestration("any") for _ in range(2))
+            created = [client.get_orchestration_state(one).created_at for one in (first, second)]
+        assert before < created[0] < created[1] < datetime.now(timezone.utc).replace(tzinfo=None)
+
+    def test_a_port_that_is_taken_is_one_sentence(self, project):
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port = taken.getsockname()[1]
+            result = project.shell("serve", "--port", port)
+        assert (result.returncode, result.stdout) == (2, "")
+        assert result.stderr == (
+            f"Error: The hub cannot be served on localhost:{port}, for that port is taken or not permitted, "
+            "or this machine has no such interface: choose another port, or 0 for any that is free.\n"
+        )
+
+    @pytest.mark.parametrize(
+        ("options", "says"),
+        [
+            (["--start-time", "soon"], "--start-time is a moment such as 2026-01-01T09:30:00, not 'soon'."),
+            (["--patience", "-1"], "--patience is a number of seconds, such as 0.5, or 'inf', not -1.0."),
+            (["--patience", "nan"], "--patience is a number of seconds, such as 0.5, or 'inf', not nan."),
+            (["--port", "70000"], "Invalid value for '--port': 70000 is not in the range 0<=x<=65535."),
+            (["--time", "fast"], "Invalid value for '--time': 'fast' is not one of 'skip', 'real'."),
+        ],
+    )
+    def test_options_that_mean_nothing_end_in_2(self, project, options, says):
+        result = project.run("serve", *options)
+        assert result.exit_code == 2
+        assert result.stderr.endswith(f"Error: {says}\n")
+
+
 def test_bad_usage_ends_in_2():
     for arguments in ([], ["replay"], ["replay", "x"], ["nonsense"], ["show", "x", "--width", "zero"]):
         result = CliRunner().invoke(main, arguments)
@@ -498,3 +618,4 @@ def test_each_command_says_in_a_line_what_it_is_for():
     output = CliRunner().invoke(main, ["--help"]).output
     assert "Replay recorded histories with the code of today." in output
     assert "Print the timelines of recorded histories." in output
+    assert "Serve a task hub over gRPC, for workers and clients of any" in output

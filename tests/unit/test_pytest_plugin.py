@@ -468,6 +468,19 @@ SCENARIO = """
     """
 
 
+DAY = """
+    def test_a_day_passes_while_it_is_waited_for(dt_client):
+        instance_id = dt_client.schedule_new_orchestration("order_workflow")
+        before = dt_client.get_orchestration_state(instance_id).created_at
+        state = dt_client.wait_for_orchestration_completion(instance_id, timeout=20)
+        assert state.runtime_status is OrchestrationStatus.COMPLETED
+        assert (state.last_updated_at - before).days == 1
+
+    def test_one_worker_and_one_client_are_shared(dt_client, request):
+        assert dt_client is request.getfixturevalue("_dt_connection")
+"""
+
+
 class TestBackends:
     def test_a_scenario_runs_simulated_by_default(self, project):
         project.makepyfile(SCENARIO + "\n    def test_which(dt_client, task_hub):\n"
@@ -477,6 +490,10 @@ class TestBackends:
     def test_the_same_scenario_runs_embedded(self, project):
         project.makepyfile(SCENARIO)
         project.runpytest("--dt-backend=embedded").assert_outcomes(passed=2)
+
+    def test_the_same_scenario_runs_in_skipped_time_and_one_that_waits_for_a_day_does_too(self, project):
+        project.makepyfile(SCENARIO + DAY)
+        project.runpytest("--dt-backend=timeskip").assert_outcomes(passed=4)
 
     def test_the_same_scenario_runs_where_an_emulator_answers(self, project, monkeypatch):
         with dt_testkit.backends._in_memory_backend() as address:

@@ -717,7 +717,7 @@ class _Check:
 
     def _result(self, ended: Any, name: str, was: Any, now: Any, instead: str | None) -> None:
         if instead is not None:
-            message = f"the history ends here, {was}; {instead}."
+            message = f"the history ends here, {was}; {instead.rstrip('.')}."
         else:
             what = (
                 "the new input"
