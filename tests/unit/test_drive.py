@@ -251,8 +251,8 @@ def test_entities_and_locks_are_stepped_through():
     assert [(op.kind, op.name, op.instance_id, op.input) for op in step.pending] == [
         ("entity", "withdraw", "@account@ana", 30)
     ]
-    step.complete(70, of=ANA)
-    step.complete(of="deposit")
+    step.complete(70, of="@account@ana")
+    step.complete(of=BEN)
     assert step.output == 70
     recorded = [type(event).__name__ for event in step.history]
     assert recorded.count("EntityUnlockSentEvent") == 2

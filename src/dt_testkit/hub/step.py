@@ -301,7 +301,7 @@ class Step:
         elif isinstance(of, str) or callable(of):
             name = of if isinstance(of, str) else get_name(of)
             wanted = f"{verb}(of={name!r})"
-            found = [op for op in workable if op.name == name]
+            found = [op for op in workable if name in (op.name, op.instance_id)]
             if not found and any(op.name == name or op.kind == "timer" for op in pending):
                 others = [op for op in pending if op.name == name]
                 if others:

@@ -143,7 +143,7 @@ def worker_outcome(
         return Outcome(
             "hangs", f"the worker answers with no command and no error, so the instance stays Running{until}."
         )
-    return Outcome("accepts", "the worker notices nothing, and waits for the same things as before.")
+    return Outcome("accepts", "the worker notices nothing, and waits for what the code waits for now.")
 
 
 def _accepted(recorded: int | None, status: int) -> str:
