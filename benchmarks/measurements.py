@@ -307,7 +307,9 @@ def over_the_wire() -> list[Row]:
     with timeskip(register) as served, embedded(register) as in_memory:
         for what, chains, length in (("100 chains of 5 at once", 100, 5), ("one chain of 500", 1, 500)):
             ours, other = best_in_turn(
-                5, partial(run, served, chains, length), partial(run, in_memory, chains, length)
+                10 if chains > 1 else 4,
+                partial(run, served, chains, length),
+                partial(run, in_memory, chains, length),
             )
             rows.append(
                 Row(

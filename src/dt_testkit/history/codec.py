@@ -8,7 +8,7 @@ name of its message, and fields are spelled alike but for case and underscores (
 from __future__ import annotations
 
 from dataclasses import fields
-from functools import cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from durabletask import history as sdk_history
@@ -160,6 +160,7 @@ def _nested(message: Any) -> Callable[[Any], Any]:
     return lambda value: message_class(**_encode(value, table()))
 
 
+@lru_cache(maxsize=64)  # the events of a turn share theirs; whoever is given it copies it
 def _timestamp(value: Any) -> timestamp_pb2.Timestamp:
     message = timestamp_pb2.Timestamp()
     message.FromDatetime(value)

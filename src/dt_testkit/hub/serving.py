@@ -358,7 +358,8 @@ class HubServer:
             events = work._generations[-1]
             if work._encoded is None or not work._encoded.is_of(events):
                 work._encoded = wire.EncodedHistory(events)
-            item = wire.turn(work, work._encoded.first(len(events) - len(new)), new, token)
+            past = work._encoded.first(len(events) - len(new))
+            item = wire.turn(work, past, work._encoded.send(new), token)
             self._turns += 1
         elif isinstance(work, Entity):
             batch = hub._begin_batch(work)

@@ -49,6 +49,7 @@ class EncodedHistory:
         self._events = events
         self._count = 0
         self._data = bytearray()
+        self._sent: list[tuple[h.HistoryEvent, pb.HistoryEvent]] = []
 
     def is_of(self, events: Sequence[h.HistoryEvent]) -> bool:
         """Whether it is of this very list of events."""
@@ -58,14 +59,24 @@ class EncodedHistory:
         """The first events; never fewer than were asked for before."""
         new = self._events[self._count : count]
         if new:
-            self._data += pb.OrchestratorRequest(pastEvents=events_to_protobuf(new)).SerializeToString()
+            sent = [message for (event, message), now in zip(self._sent, new, strict=False) if event is now]
+            messages = sent + events_to_protobuf(new[len(sent) :]) if len(sent) == len(self._sent) else None
+            past = messages or events_to_protobuf(new)
+            self._data += pb.OrchestratorRequest(pastEvents=past).SerializeToString()
             self._count = count
+        self._sent = []
         return self._data
 
+    def send(self, new: Sequence[h.HistoryEvent]) -> list[pb.HistoryEvent]:
+        """The events of the turn behind those; they are the next to become past, and not encoded again."""
+        messages = events_to_protobuf(new)
+        self._sent = list(zip(new, messages, strict=True))
+        return messages
 
-def turn(instance: Instance, past: bytearray, new: Iterable[h.HistoryEvent], token: str) -> bytes:
+
+def turn(instance: Instance, past: bytearray, new: Iterable[pb.HistoryEvent], token: str) -> bytes:
     """A turn of an orchestration, as the bytes of a ``WorkItem``."""
-    request = pb.OrchestratorRequest(instanceId=instance.instance_id, newEvents=events_to_protobuf(new))
+    request = pb.OrchestratorRequest(instanceId=instance.instance_id, newEvents=new)
     body = request.SerializeToString()
     head = pb.WorkItem(completionToken=token).SerializeToString()
     return b"".join(
