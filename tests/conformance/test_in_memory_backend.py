@@ -64,7 +64,7 @@ def test_the_programs_for_the_in_memory_backend_meet_every_ending() -> None:
     for kind, (_, count) in KINDS.items():
         for played in drawn(kind, count):
             outcome = on_a_hub(played)
-            for name, status, output, failure, _ in outcome.instances.values():
+            for name, status, output, failure, custom_status in outcome.instances.values():
                 met.update((name, status))
                 met[failure and failure[0]] += 1
                 met["operation failed"] += "Operation '" in f"{output}{failure}"
