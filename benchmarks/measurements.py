@@ -317,7 +317,7 @@ def over_the_wire() -> list[Row]:
                     ms(ours),
                     f"SDK's in-memory backend: {ms(other)}",
                     f"{other / ours:.2f}×",
-                    "≥ 1× ± 5 %",  # the worker bounds both, and a thread that is late moves a run by that much
+                    "≥ 1× ± 5 %",  # the worker bounds both; a late thread moves a run by that much
                     ours <= 1.05 * other,
                 )
             )

@@ -107,6 +107,7 @@ def record(tests: Sequence[str] = RUN, *, root: Path = ROOT) -> dict[str, list[s
         done = subprocess.run(
             [
                 *(sys.executable, "-m", "pytest", "-q", "-p", "no:xdist", "-p", "no:cacheprovider"),
+                *("-p", "no:randomly"),
                 *("-p", "coverage_recorder", f"--coverage-record={file}", "-k", SELECTED, *tests),
             ],
             cwd=root,

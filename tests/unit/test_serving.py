@@ -755,7 +755,7 @@ def test_the_parts_of_an_answer_that_was_never_finished_are_dropped(serve):
         ),
         (
             pb.OrchestratorAction(id=1, sendEntityMessage=pb.SendEntityMessageAction()),
-            "NoneType",
+            "An orchestrator sent an entity a message without content.",
         ),
     ],
 )

@@ -187,6 +187,8 @@ def _complete(action: pb.OrchestratorAction) -> Command:
 
 def _entity_message(action: pb.OrchestratorAction) -> Command:
     kind = action.sendEntityMessage.WhichOneof("EntityMessageType")
+    if kind is None:
+        raise ValueError("An orchestrator sent an entity a message without content.")
     message = getattr(action.sendEntityMessage, kind)
     if kind == "entityLockRequested":
         return LockEntities(action.id, message.criticalSectionId, list(message.lockSet))
