@@ -15,6 +15,7 @@ import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
+    from datetime import timedelta
     from pathlib import Path
 
     from durabletask.client import TaskHubGrpcClient
@@ -45,6 +46,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="Write the histories that tests record with dt_record, instead of comparing them.",
     )
     parser.addini("dt_app", "The application under test: 'module:function', as in 'workflows:register'.")
+    parser.addini(
+        "dt_maximum_timer_interval",
+        "In days, for recorded histories of a worker that chunks long timers: 3 for TaskHubGrpcWorker.",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -343,8 +348,23 @@ class HistoryItem(pytest.Item):
             pytest.fail(f"A history can be replayed only with an application: {_SET_DT_APP}", pytrace=False)
         stash = self.config.stash
         if _application not in stash:
-            stash[_application] = _new_hub(self.config, {})
+            interval = self._maximum_timer_interval()
+            stash[_application] = _new_hub(self.config, {"maximum_timer_interval": interval})
         return stash[_application]
+
+    def _maximum_timer_interval(self) -> timedelta | None:
+        from datetime import timedelta
+
+        days = self.config.getini("dt_maximum_timer_interval")
+        try:
+            interval = timedelta(days=float(days)) if days else None
+        except (ValueError, OverflowError):
+            interval = timedelta(0)
+        if interval is not None and interval <= timedelta(0):
+            pytest.fail(
+                f"dt_maximum_timer_interval is a number of days, such as 3, not {days!r}.", pytrace=False
+            )
+        return interval
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
         from dt_testkit.errors import DurableTestError

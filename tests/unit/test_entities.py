@@ -709,8 +709,10 @@ def test_a_call_that_nobody_waits_for_keeps_its_entity_locked_as_on_the_sdk(hub)
     assert [hub.entity(entity).locked_by for entity in (A, B)] == [instance.instance_id, None]
     with pytest.raises(OrchestrationBlocked) as blocked:
         hub.run(holds, input=["@counter@a"])
-    kept = f"@counter@a is locked by instance '{instance.instance_id}', by a generation of it that has ended."
-    assert kept in str(blocked.value)
+    kept = f"@counter@a is locked by instance '{instance.instance_id}', by a generation of it that has ended"
+    assert f"{kept}: clean_entity_storage() frees it." in str(blocked.value)
+    assert hub.client.clean_entity_storage().orphaned_locks_released == 1
+    assert hub.entity(A).locked_by == hub.instances[-1].instance_id
 
 
 def test_who_waits_for_a_lock_may_call_what_it_has_called_before(hub):

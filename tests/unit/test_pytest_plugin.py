@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from datetime import timedelta
 from textwrap import dedent
 
 import pytest
@@ -309,6 +310,25 @@ class TestHistoryFiles:
         result.assert_outcomes(passed=1, failed=1)
         result.stdout.fnmatch_lines(["*bad.history.json, line 1, column *: expected JSON*"])
         result.stdout.no_fnmatch_line("*Traceback*")
+
+    def test_chunked_timers_replay_with_the_interval_of_the_worker(self, project):
+        hub = TaskHub(maximum_timer_interval=timedelta(hours=10))
+        exec(APPLICATION, namespace := {})
+        namespace["register"](hub)
+        hub.run("order_workflow", input="desk").history.save(project.path / "a.history.json")
+        project.runpytest().assert_outcomes(failed=1)
+        project.makeini(f"{WITH_APP}dt_maximum_timer_interval = {10 / 24}\n")
+        project.runpytest().assert_outcomes(passed=1)
+
+    @pytest.mark.parametrize("days", ["three", "0", "-1", "nan", "1e300"])
+    def test_an_interval_that_is_no_number_of_days_is_told(self, project, days):
+        project.makeini(f"{WITH_APP}dt_maximum_timer_interval = {days}\n")
+        record(project.path / "a.history.json")
+        result = project.runpytest()
+        result.assert_outcomes(failed=1)
+        result.stdout.fnmatch_lines(
+            [f"dt_maximum_timer_interval is a number of days, such as 3, not '{days}'."]
+        )
 
     def test_an_error_that_is_not_ours_keeps_its_traceback(self, project, monkeypatch):
         def broken(*_):

@@ -308,7 +308,9 @@ class HubCore:
             entity = self._entities.get(name)
             holder = entity._holder.caller if entity is not None and entity._holder is not None else own
             if holder != own:
-                ended = "" if self._is_alive(holder) else ", by a generation of it that has ended"
+                ended = ""
+                if not self._is_alive(holder):
+                    ended = ", by a generation of it that has ended: clean_entity_storage() frees it"
                 lines.append(f"{indent}{name} is locked by instance '{holder.instance.instance_id}'{ended}.")
         return lines
 

@@ -26,12 +26,13 @@ import threading
 import time as real_time
 from collections import deque
 from concurrent import futures
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
 from itertools import count
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 
 import grpc
 from durabletask import history as h
@@ -66,6 +67,7 @@ _LONGEST_WAIT = 3600.0  # what may be waited for in one go is limited, on Window
 
 _Work: TypeAlias = "Instance | Entity | ActivityWork"
 _Filter: TypeAlias = "dict[str, frozenset[str]] | None"
+_T = TypeVar("_T")
 
 
 @dataclass(slots=True)
@@ -181,7 +183,7 @@ class HubServer:
         self._last_call = self._last_tick = real_time.monotonic()
         self._alarm: datetime | None = None  # the moment that the clock's thread waits for
         self._stopping = False
-        self._pool = futures.ThreadPoolExecutor(_THREADS, thread_name_prefix="dt-testkit-server")
+        self._pool = _Threads(_THREADS)
         self._server = grpc.server(
             self._pool,
             options=[
@@ -207,7 +209,6 @@ class HubServer:
         self._clock = threading.Thread(target=self._run_clock, name="dt-testkit-clock", daemon=True)
         self._server.start()
         self._clock.start()
-        _running.add(self)
 
     def _take_over(self) -> None:
         """The hub's work is for the workers from now on, for the code is with them."""
@@ -257,7 +258,6 @@ class HubServer:
         self._server.stop(_GRACE).wait()  # all calls end by themselves, now that nobody waits any more
         self._pool.shutdown(wait=False)
         self._clock.join()
-        _running.discard(self)
 
     # -- handing out
 
@@ -636,16 +636,49 @@ def _name_of(work: _Work) -> str:
     return f"entity {work._id}" if isinstance(work, Entity) else f"activity '{work.command.name}'"
 
 
-# A process waits for its threads before it ends, and those that serve workers would never end by themselves.
-_running: set[HubServer] = set()
+class _Threads(futures.Executor):
+    """Threads for calls, made as they are needed. A process that ends does not wait for them.
 
+    It waits for those of a ``ThreadPoolExecutor``, and one that serves a worker never ends by itself.
+    """
 
-def _stop_all() -> None:
-    for server in list(_running):
-        server.stop()
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._lock = threading.Lock()
+        self._tasks: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._threads = self._idle = 0
 
+    def submit(self, fn: Callable[..., _T], /, *args: Any, **kwargs: Any) -> futures.Future[_T]:
+        future: futures.Future[_T] = futures.Future()
 
-threading._register_atexit(_stop_all)  # type: ignore[attr-defined]  # atexit itself is too late for that
+        def run() -> None:
+            if future.set_running_or_notify_cancel():
+                try:
+                    future.set_result(fn(*args, **kwargs))
+                except BaseException as error:
+                    future.set_exception(error)
+
+        with self._lock:
+            if self._idle > 0:
+                self._idle -= 1
+            elif self._threads < self._most:
+                thread = threading.Thread(target=self._work, name="dt-testkit-server", daemon=True)
+                with suppress(RuntimeError):  # the process is about to end, and the call with it
+                    thread.start()
+                    self._threads += 1
+            self._tasks.put(run)
+        return future
+
+    def _work(self) -> None:
+        while (task := self._tasks.get()) is not None:
+            task()
+            with self._lock:
+                self._idle += 1
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        with self._lock:
+            for _ in range(self._threads):
+                self._tasks.put(None)
 
 
 class _Waiter:
