@@ -461,3 +461,20 @@ def test_what_made_the_code_fail_after_a_step_that_is_new_is_said_with_that_step
     (divergence,) = replay(ABC, asks_and_raises).divergences
     assert divergence.message.startswith("the code asks for activity 'd' (#4) here")
     assert divergence.message.endswith(", and fails with ValueError: gone wrong.")
+
+
+@pytest.mark.parametrize("where", [0, 5, 150, 400, 999])
+def test_long_values_are_shown_where_they_differ(where):
+    def asks(ctx, text):
+        yield ctx.call_activity("a", input=text)
+
+    def changed(ctx, text):
+        yield ctx.call_activity("a", input=f"{text[:where]}!{text[where + 1 :]}")
+
+    history = recorded(asks, "".join(chr(ord("a") + n % 26) for n in range(1000)))
+    message = str(replay(history, changed).divergences[0])
+    was, now = message.split(" was ")[1].split(" now.")[0].split(" in the history and is ")
+    assert was != now
+    assert "!" in now
+    assert "!" not in was
+    assert max(len(was), len(now)) <= 200

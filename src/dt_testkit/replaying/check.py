@@ -44,7 +44,7 @@ from dt_testkit.execution.commands import moment
 from dt_testkit.execution.execution import VersionMismatch, naive
 from dt_testkit.execution.options import DEFAULT_OPTIONS
 from dt_testkit.replaying.oracle import worker_outcome
-from dt_testkit.replaying.report import Divergence, ReplayReport, plural, shown
+from dt_testkit.replaying.report import Divergence, ReplayReport, plural, shown, shown_apart
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -536,6 +536,7 @@ class _Check:
             later = f", {timedelta(seconds=abs(seconds))} {'later' if seconds > 0 else 'earlier'}"
         elif name == "critical_section_id":
             later = ": it is drawn as new_uuid() draws its ids, and the code draws more or fewer before it"
+        before, after = shown_apart(was, now)
         self._add(
             "changed",
             event.event_id,
@@ -543,8 +544,8 @@ class _Check:
             was,
             now,
             Location.of(command.site),
-            f"{what} (#{event.event_id}): {name} {'were' if name == 'tags' else 'was'} {shown(was)} in the "
-            f"history and {'are' if name == 'tags' else 'is'} {shown(now)} now{later}.",
+            f"{what} (#{event.event_id}): {name} {'were' if name == 'tags' else 'was'} {before} in the "
+            f"history and {'are' if name == 'tags' else 'is'} {after} now{later}.",
         )
 
     def _report_shape(self, recorded: Sequence[Any], asked: Sequence[Command]) -> None:
@@ -724,7 +725,8 @@ class _Check:
                 if self.execution.status is OrchestrationStatus.CONTINUED_AS_NEW
                 else f"the {name}"
             )
-            message = f"{what} was {shown(was)} in the history and is {shown(now)} now."
+            before, after = shown_apart(was, now)
+            message = f"{what} was {before} in the history and is {after} now."
         self._add("result", ended.event_id, name, was, now, self.execution.location, message)
 
     def _add(self, *values: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -147,10 +148,29 @@ def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
-def shown(value: Any, limit: int = 200) -> str:
+SHOWN = 200
+"""How many characters of a value a message shows."""
+
+
+def shown(value: Any) -> str:
     """A value for a message, shortened."""
+    return _cut(_written(value), 0)
+
+
+def shown_apart(was: Any, now: Any) -> tuple[str, str]:
+    """Two values for a message, shortened to where they differ."""
+    texts = _written(was), _written(now)
+    same = len(os.path.commonprefix(texts))
+    start = max(0, same - SHOWN // 4) if same > SHOWN // 2 and max(map(len, texts)) > SHOWN else 0
+    return _cut(texts[0], start), _cut(texts[1], start)
+
+
+def _written(value: Any) -> str:
     if isinstance(value, (dict, list, str, int, float, bool)) or value is None:
-        text = json.dumps(value, ensure_ascii=False)
-    else:
-        text = str(value)
-    return text if len(text) <= limit else text[: limit - 1] + "…"
+        return json.dumps(value, ensure_ascii=False)
+    return str(value)
+
+
+def _cut(text: str, start: int) -> str:
+    text = text if start == 0 else f"…{text[start:]}"
+    return text if len(text) <= SHOWN else f"{text[: SHOWN - 1]}…"
