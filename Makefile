@@ -16,7 +16,7 @@ $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
 	  { echo "dt-testkit needs Python 3.10 or later; '$(PYTHON)' is $$($(PYTHON) --version 2>&1). Try: make PYTHON=python3.12" >&2; exit 2; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[azure,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[workflows,telemetry,dev]'
 	@touch $@
 
 demo: $(READY) ## The main job: record histories with the real worker, replay them, catch a breaking change
@@ -25,8 +25,8 @@ demo: $(READY) ## The main job: record histories with the real worker, replay th
 test: $(READY) ## Unit, conformance, workflow and embedded end-to-end tests
 	$(BIN)/python -m pytest -n auto
 
-e2e: $(READY) ## The workflows through the real worker and client; BACKEND=embedded|emulator|scheduler
-	$(BIN)/python -m pytest tests/e2e --dt-backend=$(or $(BACKEND),embedded)
+e2e: $(READY) ## The workflows through the real worker and client; BACKEND=auto|embedded|timeskip|emulator|scheduler
+	@$(BIN)/python tests/e2e/where.py '$(or $(BACKEND),auto)'
 
 fuzz: $(READY) ## Differential tests against the SDK for as long as one likes: make fuzz SECONDS=3600
 	DT_FUZZ_SECONDS=$(SECONDS) $(BIN)/python -m pytest tests/conformance -k fuzz -x -s

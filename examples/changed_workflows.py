@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+from durabletask.entities import EntityInstanceId
 from durabletask.task import (
     ActivityContext,
     OrchestrationContext,
@@ -22,13 +23,15 @@ from durabletask.task import (
     when_all,
 )
 
-from workflows import Registrar
+from workflows import MODULES, Registrar
+from workflows import account as accounts
 from workflows import batch_import as imports
 from workflows import order as orders
 from workflows import purchase_approval as purchases
-from workflows.batch_import import BatchResult, FailedBatch, ImportSummary
-from workflows.order import Order, OrderResult, Payment
-from workflows.purchase_approval import Approval, ApprovalRequest, Decision, Purchase
+from workflows.account import AccountState, TransferOrder, TransferResult
+from workflows.batch_import import Announcement, BatchResult, FailedBatch, ImportSummary
+from workflows.order import Order, OrderResult, Payment, Reservation, Undo
+from workflows.purchase_approval import Approval, ApprovalRequest, Decision, Outcome, Purchase
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,7 @@ CHANGES = (
     Change("the event is called decision", "purchase-approved", "missing"),
     Change("the manager is paged", "purchase-escalated", "changed", "name"),
     Change("the requester hears of it before it is recorded", "purchase-auto-approved", "order"),
+    Change("the deposit comes before the withdrawal", "transfer-completed", "order"),
 )
 
 
@@ -78,27 +82,29 @@ PAYMENT_RETRY = RetryPolicy(
 
 
 @dataclass(frozen=True)
-class Shipment(orders.Shipment):
+class Parcel(orders.Parcel):
     carrier: str = "bicycle"  # is new
 
 
 def order_workflow(ctx: OrchestrationContext, order: Order) -> Generator[Task[Any], Any, OrderResult]:
     if order.quantity < 1:
         return OrderResult("cancelled", reason="nothing was ordered")  # was an exception
-    done: list[orders.Undo] = []
+    key = ctx.new_uuid()
+    done: list[orders.Step] = []
     try:
-        reservation = yield ctx.call_activity(orders.reserve, input=order)
+        wanted = Reservation(f"{key}/reserve", order.item, order.quantity)
+        reservation = yield ctx.call_activity(orders.reserve, input=wanted)
         done.append((orders.release, reservation))
 
-        payment = Payment(order.card, order.quantity * order.unit_price)
+        payment = Payment(f"{key}/charge", order.card, order.quantity * order.unit_price)
         payment_id = yield ctx.call_activity(orders.charge, input=payment, retry_policy=PAYMENT_RETRY)
         done.append((refund_payment, payment_id))  # was refund
 
-        shipment = Shipment(order.item, order.quantity, order.address)
-        tracking_number = yield ctx.call_activity(orders.ship, input=shipment)
+        parcel = Parcel(f"{key}/ship", order.item, order.quantity, order.address)
+        tracking_number = yield ctx.call_activity(orders.ship, input=parcel)
         # Here, the customer was told.
     except TaskFailedError as failure:
-        compensated, needs_attention = yield from orders.compensate(ctx, done)
+        compensated, needs_attention = yield from orders.compensate(ctx, key, done)
         return OrderResult(
             "cancelled",
             reason=f"{order.item}: {failure.details.message}",  # was without the item
@@ -108,8 +114,8 @@ def order_workflow(ctx: OrchestrationContext, order: Order) -> Generator[Task[An
     return OrderResult("completed", tracking_number=tracking_number)
 
 
-def refund_payment(ctx: ActivityContext, payment_id: str) -> None:
-    orders.refund(ctx, payment_id)
+def refund_payment(ctx: ActivityContext, undo: Undo) -> None:
+    orders.refund(ctx, undo)
 
 
 # ---- imports
@@ -123,7 +129,8 @@ class ImportRequest(imports.ImportRequest):
 def batch_import(
     ctx: OrchestrationContext, request: ImportRequest
 ) -> Generator[Task[Any], Any, ImportSummary]:
-    batches = imports.split(request)
+    key = ctx.new_uuid()
+    batches = imports.split(request, key)
     imported = 0
     rejected_rows: list[int] = []
     failed_batches: list[FailedBatch] = []
@@ -146,7 +153,7 @@ def batch_import(
     summary = ImportSummary(request.source, imported, rejected_rows, failed_batches)
     if failed_batches:
         yield ctx.create_timer(timedelta(minutes=5))  # is new: time for a person to step in
-    yield ctx.call_activity(imports.publish_summary, input=summary)
+    yield ctx.call_activity(imports.publish_summary, input=Announcement(f"{key}/publish", summary))
     yield ctx.call_activity(announce, input=request.source)  # is new
     return summary
 
@@ -159,35 +166,40 @@ def announce(ctx: ActivityContext, source: str) -> None:
 
 
 def purchase_approval(ctx: OrchestrationContext, purchase: Purchase) -> Generator[Task[Any], Any, Decision]:
+    key = ctx.new_uuid()
     if purchase.amount <= purchase.auto_approve_limit:
         decision = Decision("auto-approved", purchase.item, purchase.requester)
     else:
-        approval = yield from ask(ctx, purchase)
+        approval = yield from ask(ctx, purchase, key)
         decision = purchases.decide(purchase, approval)
     yield when_all(
         [
-            ctx.call_activity(purchases.notify_requester, input=decision),  # was the second
-            ctx.call_activity(purchases.record_decision, input=decision),
+            # Was the second.
+            ctx.call_activity(purchases.notify_requester, input=Outcome(f"{key}/notify", decision)),
+            ctx.call_activity(purchases.record_decision, input=Outcome(f"{key}/record", decision)),
         ]
     )
     return decision
 
 
-def ask(ctx: OrchestrationContext, purchase: Purchase) -> Generator[Task[Any], Any, Approval | None]:
+def ask(
+    ctx: OrchestrationContext, purchase: Purchase, key: str
+) -> Generator[Task[Any], Any, Approval | None]:
     answer = ctx.wait_for_external_event("decision", data_type=Approval)  # was "approval"
-    request = ApprovalRequest(purchase.approver, purchase.item, purchase.amount, purchase.requester)
-    yield ctx.call_activity(purchases.request_approval, input=request)
+    question = purchases.request(purchase, f"{key}/ask", purchase.approver)
+    yield ctx.call_activity(purchases.request_approval, input=question)
 
-    for _ in range(purchase.reminders):
+    for sent in range(purchase.reminders):
         later = 2 * purchase.remind_after  # was half of it
         if (yield from purchases.answered_within(ctx, answer, later)):
             return answer.get_result()
-        yield ctx.call_activity(purchases.send_reminder, input=request)
+        reminder = purchases.request(purchase, f"{key}/remind/{sent + 1}", purchase.approver)
+        yield ctx.call_activity(purchases.send_reminder, input=reminder)
     if (yield from purchases.answered_within(ctx, answer, purchase.escalate_after)):
         return answer.get_result()
 
-    request = ApprovalRequest(purchase.manager, purchase.item, purchase.amount, purchase.requester)
-    yield ctx.call_activity(page_manager, input=request)  # was escalate
+    question = purchases.request(purchase, f"{key}/escalate", purchase.manager)
+    yield ctx.call_activity(page_manager, input=question)  # was escalate
     if (yield from purchases.answered_within(ctx, answer, purchase.give_up_after)):
         return answer.get_result()
     answer.cancel()
@@ -198,10 +210,35 @@ def page_manager(ctx: ActivityContext, request: ApprovalRequest) -> None:
     """Wake the manager."""
 
 
+# ---- transfers
+
+
+def transfer(ctx: OrchestrationContext, order: TransferOrder) -> Generator[Task[Any], Any, TransferResult]:
+    source, target = EntityInstanceId("account", order.source), EntityInstanceId("account", order.target)
+    with (yield ctx.lock_entities([source, target])):
+        looks: list[Task[Any]] = [
+            ctx.call_entity(account, "look", return_type=AccountState) for account in (source, target)
+        ]
+        giver, taker = yield when_all(looks)
+        reason = accounts.refusal(order, giver, taker)
+        if reason is None:
+            # The deposit was the second.
+            deposit = ctx.call_entity(target, "deposit", order.amount)
+            withdrawal = ctx.call_entity(source, "withdraw", order.amount)
+            ctx.signal_entity(accounts.TRANSFERS, "add", 1)
+            yield when_all([withdrawal, deposit])
+    return TransferResult("completed") if reason is None else TransferResult("refused", reason)
+
+
 def register(worker: Registrar) -> None:
-    """Add the changed orchestrators, the activities they share with `workflows`, and the new ones."""
-    for orchestrator in (order_workflow, batch_import, purchase_approval):
-        worker.add_orchestrator(orchestrator)
-    shared = (*orders.ACTIVITIES, *imports.ACTIVITIES, *purchases.ACTIVITIES)
-    for activity in (*shared, refund_payment, announce, page_manager):
+    """Add the changed orchestrators in place of those of `workflows`, and the new activities."""
+    changed = {each.__name__: each for each in (order_workflow, batch_import, purchase_approval, transfer)}
+    for module in MODULES:
+        for orchestrator in module.ORCHESTRATORS:
+            worker.add_orchestrator(changed.get(orchestrator.__name__, orchestrator))
+        for activity in module.ACTIVITIES:
+            worker.add_activity(activity)
+        for entity in module.ENTITIES:
+            worker.add_entity(entity)
+    for activity in (refund_payment, announce, page_manager):
         worker.add_activity(activity)

@@ -12,7 +12,7 @@ fail.
 # No postponed annotations here: the SDK rebuilds inputs from the annotations of orchestrators and activities.
 from collections.abc import Generator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from typing import Any
 
@@ -24,6 +24,8 @@ from durabletask.task import (
     TaskFailedError,
     when_all,
 )
+
+from workflows.services import services
 
 BATCH_RETRY = RetryPolicy(first_retry_interval=timedelta(milliseconds=100), max_number_of_attempts=2)
 
@@ -48,8 +50,9 @@ class ImportRequest:
 
 @dataclass(frozen=True)
 class Batch:
-    """Consecutive rows; `first_row` counts from 1, as people do."""
+    """Consecutive rows, and the key of importing them; `first_row` counts from 1, as people do."""
 
+    key: str
     source: str
     first_row: int
     rows: list[str]
@@ -82,6 +85,14 @@ class ImportSummary:
     failed_batches: list[FailedBatch] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class Announcement:
+    """A summary to publish, and the key of doing so."""
+
+    key: str
+    summary: ImportSummary
+
+
 class UnreadableBatch(Exception):
     """A batch that cannot be imported at all."""
 
@@ -90,7 +101,8 @@ def batch_import(
     ctx: OrchestrationContext, request: ImportRequest
 ) -> Generator[Task[Any], Any, ImportSummary]:
     """Import all rows that can be imported, and say which could not."""
-    batches = split(request)
+    key = ctx.new_uuid()
+    batches = split(request, key)
     imported = 0
     rejected_rows: list[int] = []
     failed_batches: list[FailedBatch] = []
@@ -113,16 +125,21 @@ def batch_import(
                 rejected_rows += result.rejected_rows
     ctx.set_custom_status({"batches": len(batches), "finished": len(batches)})
     summary = ImportSummary(request.source, imported, rejected_rows, failed_batches)
-    yield ctx.call_activity(publish_summary, input=summary)
+    yield ctx.call_activity(publish_summary, input=Announcement(f"{key}/publish", summary))
     return summary
 
 
-def split(request: ImportRequest) -> list[Batch]:
-    """Cut the rows into batches."""
+def split(request: ImportRequest, key: str) -> list[Batch]:
+    """Cut the rows into batches, each with a key of its own."""
     if request.batch_size < 1 or request.parallel_batches < 1:
         raise ValueError("an import needs a batch_size and parallel_batches of at least 1")
     return [
-        Batch(request.source, start + 1, request.rows[start : start + request.batch_size])
+        Batch(
+            f"{key}/rows/{start + 1}",
+            request.source,
+            start + 1,
+            request.rows[start : start + request.batch_size],
+        )
         for start in range(0, len(request.rows), request.batch_size)
     ]
 
@@ -131,17 +148,22 @@ def import_rows(ctx: ActivityContext, batch: Batch) -> BatchResult:
     """Import the good rows of a batch."""
     if "unreadable" in batch.rows:
         raise UnreadableBatch(f"row {batch.first_row + batch.rows.index('unreadable')} cannot be read")
-    rejected_rows = []
+    good: dict[int, tuple[str, int]] = {}
     for number, row in enumerate(batch.rows, start=batch.first_row):
         sku, _, quantity = row.partition(",")
-        if not sku or not quantity.isdecimal():
-            rejected_rows.append(number)
-    return BatchResult(len(batch.rows) - len(rejected_rows), rejected_rows)
+        if sku and quantity.isdecimal():
+            good[number] = sku, int(quantity)
+    services().store.import_rows(batch.key, batch.source, good)
+    rows = range(batch.first_row, batch.first_row + len(batch.rows))
+    return BatchResult(len(good), [number for number in rows if number not in good])
 
 
-def publish_summary(ctx: ActivityContext, summary: ImportSummary) -> None:
+def publish_summary(ctx: ActivityContext, announcement: Announcement) -> None:
     """Tell whoever asked for the import how it went."""
+    summary = announcement.summary
+    services().store.publish(announcement.key, f"import/{summary.source}", asdict(summary))
 
 
 ORCHESTRATORS = (batch_import,)
 ACTIVITIES = (import_rows, publish_summary)
+ENTITIES = ()

@@ -12,7 +12,7 @@ demonstration.
 # No postponed annotations here: the SDK rebuilds inputs from the annotations of orchestrators and activities.
 import logging
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -24,6 +24,8 @@ from durabletask.task import (
     when_all,
     when_any,
 )
+
+from workflows.services import services
 
 logger = logging.getLogger(__name__)
 
@@ -70,8 +72,9 @@ class Approval:
 
 @dataclass(frozen=True)
 class ApprovalRequest:
-    """A message to someone who can decide."""
+    """A message to someone who can decide, and the key of sending it."""
 
+    key: str
     to: str
     item: str
     amount: int
@@ -97,47 +100,64 @@ class Decision:
     comment: str = ""
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """A decision to tell of, and the key of doing so."""
+
+    key: str
+    decision: Decision
+
+
 def purchase_approval(ctx: OrchestrationContext, purchase: Purchase) -> Generator[Task[Any], Any, Decision]:
     """Get a decision on a purchase, from a person where it takes one."""
+    key = ctx.new_uuid()
     if purchase.amount <= purchase.auto_approve_limit:
         decision = Decision("auto-approved", purchase.item, purchase.requester)
     else:
-        approval = yield from ask(ctx, purchase)
+        approval = yield from ask(ctx, purchase, key)
         decision = decide(purchase, approval)
     ctx.create_replay_safe_logger(logger).info("purchase %s is %s", ctx.instance_id, decision.status)
     ctx.set_custom_status({"decision": decision.status})
     yield when_all(
         [
-            ctx.call_activity(record_decision, input=decision),
-            ctx.call_activity(notify_requester, input=decision),
+            ctx.call_activity(record_decision, input=Outcome(f"{key}/record", decision)),
+            ctx.call_activity(notify_requester, input=Outcome(f"{key}/notify", decision)),
         ]
     )
     return decision
 
 
-def ask(ctx: OrchestrationContext, purchase: Purchase) -> Generator[Task[Any], Any, Approval | None]:
+def ask(
+    ctx: OrchestrationContext, purchase: Purchase, key: str
+) -> Generator[Task[Any], Any, Approval | None]:
     """Ask the approver, remind them, ask the manager; None if nobody answers."""
     answer = ctx.wait_for_external_event(APPROVAL_EVENT, data_type=Approval)
-    request = ApprovalRequest(purchase.approver, purchase.item, purchase.amount, purchase.requester)
-    yield ctx.call_activity(request_approval, input=request)
+    question = request(purchase, f"{key}/ask", purchase.approver)
+    yield ctx.call_activity(request_approval, input=question)
 
     for reminders_sent in range(purchase.reminders):
         ctx.set_custom_status({"waiting_for": purchase.approver, "reminders_sent": reminders_sent})
         if (yield from answered_within(ctx, answer, purchase.remind_after)):
             return read(answer)
-        yield ctx.call_activity(send_reminder, input=request)
+        reminder = request(purchase, f"{key}/remind/{reminders_sent + 1}", purchase.approver)
+        yield ctx.call_activity(send_reminder, input=reminder)
 
     ctx.set_custom_status({"waiting_for": purchase.approver, "reminders_sent": purchase.reminders})
     if (yield from answered_within(ctx, answer, purchase.escalate_after)):
         return read(answer)
 
-    request = ApprovalRequest(purchase.manager, purchase.item, purchase.amount, purchase.requester)
-    yield ctx.call_activity(escalate, input=request)
+    question = request(purchase, f"{key}/escalate", purchase.manager)
+    yield ctx.call_activity(escalate, input=question)
     ctx.set_custom_status({"waiting_for": purchase.manager, "reminders_sent": purchase.reminders})
     if (yield from answered_within(ctx, answer, purchase.give_up_after)):
         return read(answer)
     answer.cancel()
     return None
+
+
+def request(purchase: Purchase, key: str, to: str) -> ApprovalRequest:
+    """The message to someone who can decide on a purchase."""
+    return ApprovalRequest(key, to, purchase.item, purchase.amount, purchase.requester)
 
 
 def answered_within(
@@ -171,23 +191,36 @@ def decide(purchase: Purchase, approval: Approval | None) -> Decision:
 
 def request_approval(ctx: ActivityContext, request: ApprovalRequest) -> None:
     """Ask someone to decide."""
+    write(request, "Please decide on")
 
 
 def send_reminder(ctx: ActivityContext, request: ApprovalRequest) -> None:
     """Ask again."""
+    write(request, "Please do not forget to decide on")
 
 
 def escalate(ctx: ActivityContext, request: ApprovalRequest) -> None:
     """Ask the manager, telling them that the approver did not answer."""
+    write(request, "The approver did not answer: please decide on")
 
 
-def record_decision(ctx: ActivityContext, decision: Decision) -> None:
-    """Write the decision into the purchase ledger."""
+def write(request: ApprovalRequest, plea: str) -> None:
+    """Put a request into the outbox."""
+    text = f"{plea} {request.item} for {request.amount / 100:.2f}, which {request.requester} wants to buy."
+    services().store.notify(request.key, request.to, text)
 
 
-def notify_requester(ctx: ActivityContext, decision: Decision) -> None:
+def record_decision(ctx: ActivityContext, outcome: Outcome) -> None:
+    """Publish the decision among the documents."""
+    services().store.publish(outcome.key, f"decision/{ctx.orchestration_id}", asdict(outcome.decision))
+
+
+def notify_requester(ctx: ActivityContext, outcome: Outcome) -> None:
     """Tell the requester what became of it."""
+    decision = outcome.decision
+    services().store.notify(outcome.key, decision.requester, f"Your {decision.item}: {decision.status}.")
 
 
 ORCHESTRATORS = (purchase_approval,)
 ACTIVITIES = (request_approval, send_reminder, escalate, record_decision, notify_requester)
+ENTITIES = ()

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
 DEFAULT_ENDPOINT = "http://localhost:8080"
 DEFAULT_TASKHUB = "default"
+DEFAULT_DATABASE_URL = "sqlite:///workflows.db"
+CREDENTIALS = ("default", "managed-identity", "azure-cli")
+LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 _EXAMPLES = "'http://localhost:8080' or 'https://my-scheduler.westeurope.durabletask.io'"
 _ENDPOINT = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<rest>.*)")
@@ -20,6 +23,7 @@ _AUTHORITY = re.compile(r"(?P<host>\[[^\]]*\]|[^:\[\]]*)(?P<port>:[^:]*)?")
 _HOST_NAME = re.compile(
     r"[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?)*\.?"
 )
+_GATEWAY = re.compile(rf"https?://({_HOST_NAME.pattern}|\[::1\])(:[0-9]{{1,5}})?(/[^\s?#@]*)?")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -40,6 +44,11 @@ class Settings:
         without a credential; ``https://`` for any other, with both.
     taskhub : str
         The name of the task hub at that endpoint.
+    credential : str
+        How to prove who we are to an ``https`` endpoint: ``"default"`` (``DefaultAzureCredential``, which
+        tries what there is), ``"managed-identity"`` or ``"azure-cli"``.
+    client_id : str | None
+        The user-assigned managed identity to use; None for the system-assigned one.
 
     Attributes
     ----------
@@ -51,12 +60,14 @@ class Settings:
     Raises
     ------
     SettingsError
-        If the endpoint is malformed, or would send data to another machine unencrypted, or the task hub is
-        blank.
+        If the endpoint is malformed, or would send data to another machine unencrypted, the task hub is
+        blank, or the credential is not known.
     """
 
     endpoint: str = DEFAULT_ENDPOINT
     taskhub: str = DEFAULT_TASKHUB
+    credential: str = "default"
+    client_id: str | None = None
     secure: bool = field(init=False)
     host_address: str = field(init=False)
 
@@ -72,12 +83,18 @@ class Settings:
             raise SettingsError(
                 f"TASKHUB {self.taskhub!r} is blank: name the task hub to use, such as {DEFAULT_TASKHUB!r}."
             )
+        if self.credential not in CREDENTIALS:
+            raise SettingsError(
+                f"CREDENTIAL {self.credential!r} is not known: choose one of {', '.join(CREDENTIALS)}."
+            )
         object.__setattr__(self, "secure", scheme == "https")
         object.__setattr__(self, "host_address", f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] = os.environ) -> Settings:
-        """Read ``ENDPOINT`` and ``TASKHUB``; where one is not set, the local emulator and its default hub.
+        """Read ``ENDPOINT``, ``TASKHUB``, ``CREDENTIAL`` and ``AZURE_CLIENT_ID``.
+
+        Where the first two are not set, they are the local emulator and its default hub.
 
         Parameters
         ----------
@@ -92,7 +109,66 @@ class Settings:
         return cls(
             endpoint=environ.get("ENDPOINT", DEFAULT_ENDPOINT),
             taskhub=environ.get("TASKHUB", DEFAULT_TASKHUB),
+            credential=environ.get("CREDENTIAL", "default"),
+            client_id=environ.get("AZURE_CLIENT_ID") or None,
         )
+
+
+@dataclass(frozen=True)
+class ServiceSettings:
+    """What the activities work with.
+
+    Parameters
+    ----------
+    database_url : str
+        The store, as SQLAlchemy names a database.
+    gateway_url : str | None
+        Payments, jobs and sales figures: ``http://`` or ``https://``; None for the local gateway, in this
+        process, which takes no money and forgets everything when the process ends.
+    model : str | None
+        What the agent thinks with: ``"module:function"``, called without arguments for a
+        `workflows.model.Model`; None for the one that needs no network.
+
+    Raises
+    ------
+    SettingsError
+        If the gateway's address is no URL.
+    """
+
+    database_url: str = DEFAULT_DATABASE_URL
+    gateway_url: str | None = None
+    model: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.gateway_url is not None and not _GATEWAY.fullmatch(self.gateway_url):
+            shown = re.sub("//.*@", "//***@", self.gateway_url)  # before the @ may be a password
+            raise SettingsError(
+                f"GATEWAY_URL {shown!r} is not usable: a right one is 'http://localhost:8090', "
+                "where 'python -m workflows gateway' serves a local gateway."
+            )
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str] = os.environ) -> ServiceSettings:
+        """Read ``DATABASE_URL``, ``GATEWAY_URL`` and ``MODEL``; one that is empty counts as not set."""
+        return cls(
+            database_url=environ.get("DATABASE_URL") or DEFAULT_DATABASE_URL,
+            gateway_url=environ.get("GATEWAY_URL") or None,
+            model=environ.get("MODEL") or None,
+        )
+
+
+def log_level(default: str, environ: Mapping[str, str] = os.environ) -> str:
+    """Read ``LOG_LEVEL``; one that is empty counts as not set.
+
+    Raises
+    ------
+    SettingsError
+        If there is no such level.
+    """
+    level = (environ.get("LOG_LEVEL") or default).upper()
+    if level not in LOG_LEVELS:
+        raise SettingsError(f"LOG_LEVEL {level!r} is not known: choose one of {', '.join(LOG_LEVELS)}.")
+    return level
 
 
 def _parse_endpoint(endpoint: str) -> tuple[str, str, int]:

@@ -1,18 +1,14 @@
-"""The application behind a real worker and a real client, over gRPC: embedded, or where ENDPOINT says."""
+"""The application behind a real worker and a real client, over gRPC: where `where` says."""
 
 from __future__ import annotations
 
-import os
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
+from where import connected
 
-from dt_testkit import DurableTestError, backends
-from workflows import register
-from workflows.connection import create_client, create_worker
-from workflows.demo import WithFlakyGateway
-from workflows.embedded import in_memory_backend
+from workflows.services import Services, use
+from workflows.settings import ServiceSettings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,33 +17,15 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(scope="session")
-def client(request: pytest.FixtureRequest) -> Iterator[TaskHubGrpcClient]:
+def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
+    """What the activities of this run work with: a database of the run, and the local gateway."""
+    url = f"sqlite:///{tmp_path_factory.mktemp('store') / 'store.db'}"
+    with use(Services.open(ServiceSettings(url))) as chosen:
+        yield chosen
+
+
+@pytest.fixture(scope="session")
+def client(request: pytest.FixtureRequest, services: Services) -> Iterator[TaskHubGrpcClient]:
     """A client of a task hub that a worker with the whole application works for."""
-    backend = request.config.getoption("dt_backend")
-    with external() if backend in ("emulator", "scheduler") else embedded() as connected:
-        yield connected
-
-
-@contextmanager
-def embedded() -> Iterator[TaskHubGrpcClient]:
-    with (
-        in_memory_backend() as settings,
-        create_worker(settings) as worker,
-        create_client(settings) as client,
-    ):
-        register(WithFlakyGateway(worker))
-        worker.start()
+    with connected(request.config.getoption("dt_backend")) as client:
         yield client
-
-
-@contextmanager
-def external() -> Iterator[TaskHubGrpcClient]:
-    try:
-        with backends.scheduler(
-            lambda worker: register(WithFlakyGateway(worker)),
-            os.environ.get("ENDPOINT", "http://localhost:8080"),
-            os.environ.get("TASKHUB", "default"),
-        ) as client:
-            yield client
-    except DurableTestError as error:
-        pytest.fail(str(error), pytrace=False)

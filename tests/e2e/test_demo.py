@@ -6,6 +6,7 @@ import dataclasses
 import gzip
 import importlib
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -29,7 +30,7 @@ __main__.configure_logging()
 from workflows import demo
 first = demo.SCENARIOS[0]
 asked = next(scenario for scenario in demo.SCENARIOS if scenario.instance_id == "purchase-approved")
-demo.SCENARIOS = (first, dataclasses.replace(asked, answer=None))
+demo.SCENARIOS = (first, dataclasses.replace(asked, events=()))
 __main__.cli()
 """
 
@@ -66,6 +67,23 @@ def test_the_demo_exports_the_history_of_every_scenario(tmp_path: Path) -> None:
     assert list(tmp_path.glob("*.history.jsonl.gz"))
 
 
+def test_the_demo_uses_no_database_and_no_gateway_but_its_own_and_deletes_them(tmp_path: Path) -> None:
+    temporary, histories = tmp_path / "tmp", tmp_path / "histories"
+    temporary.mkdir()
+    done = subprocess.run(
+        [*DEMO, histories],
+        cwd=tmp_path,
+        env={**os.environ, "DATABASE_URL": "nonsense", "GATEWAY_URL": "nonsense", "TMPDIR": str(temporary)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["histories", "tmp"]
+    assert list(temporary.iterdir()) == []
+
+
 def test_a_run_that_ends_otherwise_than_expected_is_an_error(tmp_path: Path) -> None:
     surprised = dataclasses.replace(SCENARIOS[0], expected="something else")
     with pytest.raises(DemoError, match=r"order-completed ended with .*, and not with something else"):
@@ -93,8 +111,11 @@ def test_a_file_in_the_place_of_the_directory_is_an_error_in_one_sentence(tmp_pa
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT to another process")
 def test_ctrl_c_stops_the_demo_cleanly(tmp_path: Path) -> None:
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
     with subprocess.Popen(
         [sys.executable, "-u", "-c", ENDLESS_DEMO, "demo", "--history-dir", tmp_path],
+        env={**os.environ, "TMPDIR": str(temporary)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -104,6 +125,7 @@ def test_ctrl_c_stops_the_demo_cleanly(tmp_path: Path) -> None:
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=20)
     assert (process.returncode, errors) == (130, "Stopped.\n")
+    assert list(temporary.iterdir()) == []
 
 
 def test_every_change_of_the_example_names_a_history_of_the_demo(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -50,7 +51,7 @@ class TestOrder:
         state = run(client, order_workflow, Order("desk", 3, 150_00))
         events = client.get_orchestration_history(state.instance_id)
         charged = [e for e in events if isinstance(e, history.TaskScheduledEvent) and e.name == "charge"]
-        assert charged[0].input == '{"card": "4242", "amount": 45000}'
+        assert json.loads(charged[0].input)["amount"] == 450_00
 
     def test_a_gateway_that_is_briefly_away_is_asked_again(self, client: TaskHubGrpcClient) -> None:
         state = run(client, order_workflow, Order("lamp", 1, 40_00, card="flaky"))

@@ -5,6 +5,8 @@
 - ``text``: what the blocks before it have printed.
 - ``sh``: run in an empty directory, with the application of this project at hand. ``make`` targets have to
   exist; a comment ``# exit status N`` says how a command ends where that is not 0.
+- ``console``: on the page about deploying alone; not run, as it needs Docker or an account in Azure, and read
+  by ``test_deploy.py``.
 - ``toml`` and ``ini``: parsed.
 """
 
@@ -57,6 +59,7 @@ class Page:
             "text": self.text,
             "sh": self.sh,
             "ini": self.ini,
+            "console": self.console,
             "": self.refuse,
         }.get(block.language, self.refuse)(block)
         self.printed += self.capfd.readouterr().out
@@ -107,6 +110,9 @@ class Page:
         configparser.ConfigParser().read_string(block.text)
         (self.folder / "pytest.ini").write_text(block.text)
 
+    def console(self, block: Block) -> None:
+        assert self.name == "docs/deploy.md", f"{self.name}:{block.line}: nobody looks at what is in there."
+
     def refuse(self, block: Block) -> None:
         raise AssertionError(f"{self.name}:{block.line}: nobody runs blocks of language {block.language!r}.")
 
@@ -133,6 +139,7 @@ def test_a_wrong_block_is_caught(tmp_path, monkeypatch, capfd):
         Block("sh", "false", 3),
         Block("sh", "make nonsense", 3),
         Block("yaml", "a: b", 3),
+        Block("console", "rm -rf /", 3),
     ):
         with pytest.raises(AssertionError):
             runner.run(wrong)

@@ -6,12 +6,14 @@ import subprocess
 import sys
 from typing import Any
 
+import grpc
 import pytest
+from azure.core.exceptions import ClientAuthenticationError, ServiceRequestError
 from hypothesis import given
 from hypothesis import strategies as st
 
 from workflows import connection
-from workflows.settings import Settings, SettingsError
+from workflows.settings import CREDENTIALS, ServiceSettings, Settings, SettingsError, log_level
 
 SECURE = "https://my-scheduler.westeurope.durabletask.io"
 
@@ -162,6 +164,49 @@ def test_an_endpoint_set_to_nothing_is_an_error_and_not_the_default() -> None:
         Settings.from_environment({"ENDPOINT": ""})
 
 
+def test_credential_and_client_id_come_from_the_environment() -> None:
+    settings = Settings.from_environment({"CREDENTIAL": "managed-identity", "AZURE_CLIENT_ID": "1234"})
+    assert (settings.credential, settings.client_id) == ("managed-identity", "1234")
+    assert Settings.from_environment({"AZURE_CLIENT_ID": ""}).client_id is None
+
+
+def test_an_unknown_credential_is_an_error_that_lists_the_known_ones() -> None:
+    with pytest.raises(SettingsError, match=r"CREDENTIAL 'cli' .* default, managed-identity, azure-cli"):
+        Settings(credential="cli")
+
+
+def test_an_empty_environment_means_local_services() -> None:
+    services = ServiceSettings.from_environment({"DATABASE_URL": "", "GATEWAY_URL": "", "MODEL": ""})
+    assert services == ServiceSettings("sqlite:///workflows.db", None, None)
+
+
+def test_services_come_from_the_environment() -> None:
+    environ = {"DATABASE_URL": "sqlite://", "GATEWAY_URL": "http://pay:8090", "MODEL": "mine:model"}
+    assert ServiceSettings.from_environment(environ) == ServiceSettings(*environ.values())
+
+
+@pytest.mark.parametrize("url", ["localhost:8090", "ftp://pay", "http://", "http:// pay"])
+def test_a_gateway_that_is_no_url_is_an_error_that_shows_one(url: str) -> None:
+    with pytest.raises(SettingsError, match=r"GATEWAY_URL .* 'http://localhost:8090'"):
+        ServiceSettings(gateway_url=url)
+
+
+def test_a_password_in_a_gateway_url_does_not_reach_the_message() -> None:
+    with pytest.raises(SettingsError, match=r"GATEWAY_URL 'http://\*\*\*@pay:8090' is not usable") as caught:
+        ServiceSettings(gateway_url="http://ana:s3cret@pay:8090")
+    assert "s3cret" not in str(caught.value)
+
+
+def test_the_log_level_is_the_default_until_it_is_set() -> None:
+    assert log_level("INFO", {}) == log_level("INFO", {"LOG_LEVEL": ""}) == "INFO"
+    assert log_level("INFO", {"LOG_LEVEL": "debug"}) == "DEBUG"
+
+
+def test_an_unknown_log_level_is_an_error_that_lists_the_known_ones() -> None:
+    with pytest.raises(SettingsError, match=r"LOG_LEVEL 'LOUD' .* DEBUG, INFO, WARNING, ERROR, CRITICAL"):
+        log_level("INFO", {"LOG_LEVEL": "loud"})
+
+
 class Recorder:
     """Stands in for the SDK's classes and for the credential: keeps what it was made with."""
 
@@ -174,11 +219,15 @@ def made(monkeypatch: pytest.MonkeyPatch) -> type[Recorder]:
     """The SDK's worker and client and the default credential, replaced: nothing can reach the network."""
     monkeypatch.setattr(connection, "DurableTaskSchedulerWorker", Recorder)
     monkeypatch.setattr(connection, "DurableTaskSchedulerClient", Recorder)
+    monkeypatch.setattr(connection, "AsyncDurableTaskSchedulerClient", Recorder)
     monkeypatch.setattr("azure.identity.DefaultAzureCredential", Recorder)
     return Recorder
 
 
-create = pytest.mark.parametrize("create", [connection.create_worker, connection.create_client])
+create = pytest.mark.parametrize(
+    "create", [connection.create_worker, connection.create_client, connection.create_async_client]
+)
+create_sync = pytest.mark.parametrize("create", [connection.create_worker, connection.create_client])
 
 
 @create
@@ -191,7 +240,7 @@ def test_a_local_endpoint_gets_neither_tls_nor_credential(create: Any) -> None:
     assert kwargs["token_credential"] is None
 
 
-@create
+@create_sync
 def test_another_endpoint_gets_tls_and_the_default_credential(create: Any, made: type[Recorder]) -> None:
     kwargs = create(Settings(SECURE)).kwargs
     assert kwargs["host_address"] == "my-scheduler.westeurope.durabletask.io:443"
@@ -205,6 +254,99 @@ def test_a_given_credential_is_used_where_there_is_tls_only(create: Any) -> None
     credential: Any = object()
     assert create(Settings(SECURE), credential).kwargs["token_credential"] is credential
     assert create(Settings(), credential).kwargs["token_credential"] is None
+
+
+@pytest.mark.parametrize("client_id", [None, "1234"])
+def test_the_managed_identity_is_the_one_that_the_settings_name(
+    monkeypatch: pytest.MonkeyPatch, client_id: str | None
+) -> None:
+    monkeypatch.setattr("azure.identity.ManagedIdentityCredential", Recorder)
+    credential = connection.create_credential(Settings(SECURE, "hub", "managed-identity", client_id))
+    assert isinstance(credential, Recorder)
+    assert credential.kwargs == {"client_id": client_id}
+
+
+def test_the_azure_cli_is_asked_where_the_settings_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("azure.identity.AzureCliCredential", Recorder)
+    assert isinstance(connection.create_credential(Settings(SECURE, "hub", "azure-cli")), Recorder)
+
+
+def test_no_credential_is_made_for_a_local_endpoint() -> None:
+    assert connection.create_credential(Settings(credential="azure-cli")) is None
+
+
+class Failure(grpc.RpcError):  # type: ignore[misc]
+    """How grpc tells of a call that failed."""
+
+    def __init__(self, code: grpc.StatusCode) -> None:
+        super().__init__()
+        self._code = code
+
+    def code(self) -> grpc.StatusCode:
+        return self._code
+
+    def details(self) -> str:
+        return "because.\nAnd more."
+
+
+@pytest.mark.parametrize("code", [code for code in grpc.StatusCode if code is not grpc.StatusCode.OK])
+def test_every_status_of_grpc_has_a_sentence_with_the_place_and_the_reason(code: grpc.StatusCode) -> None:
+    problem = connection.explain(Failure(code), Settings(SECURE))
+    assert problem is not None
+    assert SECURE in problem.sentence
+    assert f"({code.name}: because)" in problem.sentence
+    assert problem.sentence.endswith(".")
+    assert "\n" not in problem.sentence
+    assert problem.with_connection or not problem.is_refusal
+
+
+@pytest.mark.parametrize(
+    ("code", "with_connection", "next_step"),
+    [
+        (grpc.StatusCode.UNAVAILABLE, True, "check ENDPOINT"),
+        (grpc.StatusCode.DEADLINE_EXCEEDED, True, "--timeout"),
+        (grpc.StatusCode.UNAUTHENTICATED, True, "check CREDENTIAL ('azure-cli')"),
+        (grpc.StatusCode.PERMISSION_DENIED, True, "check TASKHUB"),
+        (grpc.StatusCode.UNIMPLEMENTED, True, "check that ENDPOINT is a task hub"),
+        (grpc.StatusCode.ALREADY_EXISTS, False, "choose another with --id"),
+        (grpc.StatusCode.FAILED_PRECONDITION, False, "'status'"),
+        (grpc.StatusCode.NOT_FOUND, False, "refuses"),
+    ],
+)
+def test_the_sentence_of_a_status_names_the_next_step(
+    code: grpc.StatusCode, with_connection: bool, next_step: str
+) -> None:
+    problem = connection.explain(Failure(code), Settings(SECURE, credential="azure-cli"))
+    assert problem is not None
+    assert problem.with_connection is with_connection
+    assert next_step in problem.sentence
+
+
+def test_a_local_task_hub_that_wants_a_token_is_explained() -> None:
+    problem = connection.explain(Failure(grpc.StatusCode.UNAUTHENTICATED), Settings())
+    assert problem is not None
+    assert "over http no token is sent, so use https" in problem.sentence
+
+
+@pytest.mark.parametrize(
+    ("error", "is_refusal"),
+    [
+        (ClientAuthenticationError("no identity\nat all"), True),
+        (ServiceRequestError("no identity\nat all"), False),
+    ],
+)
+@pytest.mark.parametrize("credential", CREDENTIALS)
+def test_a_credential_without_a_token_is_explained(
+    credential: str, error: Exception, is_refusal: bool
+) -> None:
+    problem = connection.explain(error, Settings(SECURE, credential=credential))
+    assert problem is not None
+    assert f"with CREDENTIAL '{credential}' (no identity): " in problem.sentence
+    assert (problem.with_connection, problem.is_refusal) == (True, is_refusal)
+
+
+def test_an_error_of_another_kind_is_not_explained() -> None:
+    assert connection.explain(ValueError("ours"), Settings()) is None
 
 
 def test_importing_the_workflows_is_light() -> None:

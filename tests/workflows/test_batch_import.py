@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from durabletask.client import OrchestrationStatus
+from effects import keyless
 
 from dt_testkit import TaskHub, assert_replays, drive
 from workflows import register
 from workflows.batch_import import (
+    Announcement,
     Batch,
     BatchResult,
     FailedBatch,
@@ -66,22 +68,24 @@ class TestHappyPath:
     def test_rows_are_cut_into_batches_and_the_last_one_is_shorter(self, task_hub: TaskHub) -> None:
         imports = task_hub.stub(import_rows, wraps=import_rows)
         task_hub.run(batch_import, input=ImportRequest("s.csv", ["a,1", "b,2", "c,3"], batch_size=2))
-        assert [call.input for call in imports.calls] == [
-            Batch("s.csv", 1, ["a,1", "b,2"]),
-            Batch("s.csv", 3, ["c,3"]),
+        assert [keyless(call.input) for call in imports.calls] == [
+            Batch("", "s.csv", 1, ["a,1", "b,2"]),
+            Batch("", "s.csv", 3, ["c,3"]),
         ]
 
     def test_the_summary_is_published_once_and_is_the_output(self, task_hub: TaskHub) -> None:
         published = task_hub.stub(publish_summary)
         instance = task_hub.run(batch_import, input=request(3))
-        assert [call.input for call in published.calls] == [summary_of(instance)]
+        assert [call.input.summary for call in published.calls] == [summary_of(instance)]
 
     def test_an_import_of_nothing_is_published_all_the_same(self, task_hub: TaskHub) -> None:
         imports = task_hub.stub(import_rows)
         published = task_hub.stub(publish_summary)
         task_hub.run(batch_import, input=ImportRequest("empty.csv", []))
         assert imports.calls == []
-        assert [call.input for call in published.calls] == [ImportSummary("empty.csv")]
+        assert [keyless(call.input) for call in published.calls] == [
+            Announcement("", ImportSummary("empty.csv"))
+        ]
 
     @pytest.mark.parametrize("sizes", [{"batch_size": 0}, {"parallel_batches": 0}, {"batch_size": -1}])
     def test_sizes_under_one_fail_before_anything_is_imported(
@@ -138,7 +142,7 @@ class TestWindows:
         step = drive(batch_import, request(3, parallel=3))
         for operation in reversed(step.pending):
             step.complete(BatchResult(0, [operation.input.first_row]), of=operation)
-        assert step.pending[0].input == ImportSummary("s.csv", rejected_rows=[1, 2, 3])
+        assert step.pending[0].input.summary == ImportSummary("s.csv", rejected_rows=[1, 2, 3])
 
     def test_the_custom_status_counts_the_batches_of_finished_windows(self, task_hub: TaskHub) -> None:
         task_hub.stub(import_rows, wraps=import_rows, duration=HOUR)

@@ -1,0 +1,465 @@
+"""What orders, imports and purchases leave in the store and at the gateway, however they are delivered."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import effects
+import pytest
+from durabletask.client import OrchestrationStatus
+from durabletask.task import ActivityContext
+from effects import (
+    MINUTE,
+    Deliveries,
+    contents,
+    delivered_twice,
+    keys,
+    run_with_a_crash_after_every_turn,
+    run_with_dying_workers,
+)
+
+from dt_testkit import TaskHub
+from workflows.batch_import import ImportRequest, batch_import, import_rows, publish_summary
+from workflows.order import Order, OrderResult, charge, confirm, order_workflow, refund, ship
+from workflows.purchase_approval import Approval, Purchase, notify_requester, purchase_approval
+from workflows.services import services as services_of_the_process
+from workflows.store import Message
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from dt_testkit import Instance
+    from workflows.local_gateway import LocalGateway
+    from workflows.store import Store
+
+Tables = dict[str, list[tuple[Any, ...]]]
+
+TEN_MINUTES = 600.0
+
+
+@dataclass(frozen=True)
+class Path:
+    """One way through a workflow, and what it leaves. A payment is called ``"PAY"``; so is its id.
+
+    Attributes
+    ----------
+    answer, answer_at : Approval | None, dict[str, Any] | None
+        An approval to raise, and the custom status at which to raise it.
+    """
+
+    orchestrator: Callable[..., Any]
+    input: Any
+    left: Tables
+    answer: Approval | None = None
+    answer_at: dict[str, Any] | None = None
+    answered: list[str] = field(default_factory=list)
+
+    def start(self, hub: TaskHub) -> Instance:
+        self.answered.clear()
+        return hub.start(self.orchestrator, input=self.input, instance_id="one")
+
+    def meanwhile(self, instance: Instance) -> None:
+        if self.answer is not None and not self.answered and instance.custom_status == self.answer_at:
+            self.answered.append(instance.instance_id)
+            instance.raise_event("approval", self.answer)
+
+
+def order(left: Tables, **changes: Any) -> Path:
+    return Path(
+        order_workflow, Order(**{"item": "desk", "quantity": 2, "unit_price": 150_00, **changes}), left
+    )
+
+
+def purchase(left: Tables, amount: int = 9_000_00, **changes: Any) -> Path:
+    patience = dict.fromkeys(("remind_after", "escalate_after", "give_up_after"), TEN_MINUTES)
+    asked = Purchase("server", amount, "kim", approver="ana", manager="raj", reminders=2, **patience)
+    return Path(purchase_approval, asked, left, **changes)
+
+
+def decided(status: str, by: str | None = None, comment: str = "") -> Tables:
+    decision = {"status": status, "item": "server", "requester": "kim", "by": by, "comment": comment}
+    return {"documents": [("decision/one", decision)]}
+
+
+SENT = ("TRACK-one", "desk", 2, "1 Harbour Street", "sent")
+RESERVED = ("RES-one", "desk", 2)
+TOLD = ("customer", "Your order is on its way: TRACK-one.")
+COMPLETED: Tables = {
+    "orders": [(*RESERVED, "confirmed")],
+    "ledger": [("PAY", 300_00)],
+    "shipments": [SENT],
+    "outbox": [TOLD],
+    "payments": [("4242", 300_00, False)],
+}
+ASKED = ("ana", "Please decide on server for 9000.00, which kim wants to buy.")
+REMINDED = ("ana", "Please do not forget to decide on server for 9000.00, which kim wants to buy.")
+ESCALATED = (
+    "raj",
+    "The approver did not answer: please decide on server for 9000.00, which kim wants to buy.",
+)
+
+
+PATHS = {
+    "order-completed": order(COMPLETED),
+    "order-flaky": order({**COMPLETED, "payments": [("flaky", 300_00, False)]}, card="flaky"),
+    "order-out-of-stock": order({}, item="out-of-stock"),
+    "order-declined": order({"orders": [(*RESERVED, "released")]}, card="declined"),
+    "order-undeliverable": order(
+        {
+            "orders": [(*RESERVED, "released")],
+            "ledger": [("PAY", -300_00), ("PAY", 300_00)],
+            "payments": [("4242", 300_00, True)],
+        },
+        address="undeliverable",
+    ),
+    "order-unconfirmed": order(
+        {
+            "orders": [(*RESERVED, "released")],
+            "ledger": [("PAY", -300_00), ("PAY", 300_00)],
+            "shipments": [(*SENT[:-1], "called back")],
+            "payments": [("4242", 300_00, True)],
+        },
+        email="bounces",
+    ),
+    "order-irrefundable": order(
+        {
+            "orders": [(*RESERVED, "released")],
+            "ledger": [("PAY", 300_00)],
+            "payments": [("irrefundable", 300_00, False)],
+        },
+        card="irrefundable",
+        address="undeliverable",
+    ),
+    "order-invalid": order({}, quantity=0),
+    "import-losses": Path(
+        batch_import,
+        ImportRequest(
+            "s.csv", ["a,1", "b,two", "c,3", "unreadable", "e,5"], batch_size=2, parallel_batches=2
+        ),
+        {
+            "stock": [("s.csv", 1, "a", 1), ("s.csv", 5, "e", 5)],
+            "documents": [
+                (
+                    "import/s.csv",
+                    {
+                        "source": "s.csv",
+                        "imported": 2,
+                        "rejected_rows": [2],
+                        "failed_batches": [{"first_row": 3, "rows": 2, "reason": "row 4 cannot be read"}],
+                    },
+                )
+            ],
+        },
+    ),
+    "import-nothing": Path(
+        batch_import,
+        ImportRequest("s.csv", []),
+        {
+            "documents": [
+                (
+                    "import/s.csv",
+                    {"source": "s.csv", "imported": 0, "rejected_rows": [], "failed_batches": []},
+                )
+            ]
+        },
+    ),
+    "purchase-auto-approved": purchase(
+        {**decided("auto-approved"), "outbox": [("kim", "Your server: auto-approved.")]}, amount=100_00
+    ),
+    "purchase-approved": purchase(
+        {**decided("approved", "ana"), "outbox": [ASKED, ("kim", "Your server: approved.")]},
+        answer=Approval(approved=True, by="ana"),
+        answer_at={"waiting_for": "ana", "reminders_sent": 0},
+    ),
+    "purchase-rejected-after-a-reminder": purchase(
+        {
+            **decided("rejected", "ana", "too loud"),
+            "outbox": [ASKED, REMINDED, ("kim", "Your server: rejected.")],
+        },
+        answer=Approval(approved=False, by="ana", comment="too loud"),
+        answer_at={"waiting_for": "ana", "reminders_sent": 1},
+    ),
+    "purchase-escalated": purchase(
+        {
+            **decided("approved", "raj"),
+            "outbox": [ASKED, REMINDED, REMINDED, ("kim", "Your server: approved."), ESCALATED],
+        },
+        answer=Approval(approved=True, by="raj"),
+        answer_at={"waiting_for": "raj", "reminders_sent": 2},
+    ),
+    "purchase-timed-out": purchase(
+        {
+            **decided("timed out"),
+            "outbox": [ASKED, REMINDED, REMINDED, ("kim", "Your server: timed out."), ESCALATED],
+        }
+    ),
+}
+
+every_path = pytest.mark.parametrize("path", PATHS.values(), ids=PATHS)
+
+
+def left_by(store: Store, gateway: LocalGateway) -> Tables:
+    """What is in the store, and the payments at the gateway; ids of payments, which are random, left out."""
+    found = contents(store)
+    if "ledger" in found:
+        assert {reference for reference, _ in found["ledger"]} <= gateway.payments.keys()
+        found["ledger"] = sorted((("PAY", amount) for _, amount in found["ledger"]), key=repr)
+    if gateway.payments:
+        found["payments"] = sorted((p.card, p.amount, p.refunded) for p in gateway.payments.values())
+    return found
+
+
+def play(hub: TaskHub, path: Path) -> Instance:
+    instance = path.start(hub)
+    while not instance.is_terminal:
+        hub.advance(MINUTE)
+        path.meanwhile(instance)
+    return instance
+
+
+@every_path
+class TestEveryPath:
+    def test_it_leaves_what_it_should(
+        self, task_hub: TaskHub, path: Path, store: Store, gateway: LocalGateway
+    ) -> None:
+        play(task_hub, path)
+        assert left_by(store, gateway) == path.left
+
+    def test_delivered_twice_it_leaves_the_same(
+        self, task_hub: TaskHub, path: Path, store: Store, gateway: LocalGateway
+    ) -> None:
+        delivered_twice(task_hub)
+        play(task_hub, path)
+        assert left_by(store, gateway) == path.left
+
+    def test_delivered_again_after_the_end_it_leaves_the_same(
+        self, task_hub: TaskHub, path: Path, store: Store, gateway: LocalGateway
+    ) -> None:
+        deliveries = Deliveries(task_hub)
+        play(task_hub, path)
+        before = keys(store)
+        assert len(deliveries.made) >= len(before)
+        deliveries.repeat()
+        assert left_by(store, gateway) == path.left
+        assert keys(store) == before
+
+    def test_with_a_crash_after_every_turn_it_leaves_the_same(
+        self, task_hub: TaskHub, path: Path, store: Store, gateway: LocalGateway
+    ) -> None:
+        run_with_a_crash_after_every_turn(task_hub, lambda: path.start(task_hub), path.meanwhile)
+        assert left_by(store, gateway) == path.left
+
+    def test_with_workers_that_die_before_they_tell_it_leaves_the_same(
+        self, task_hub: TaskHub, path: Path, store: Store, gateway: LocalGateway
+    ) -> None:
+        run_with_dying_workers(task_hub, lambda: path.start(task_hub), path.meanwhile)
+        assert left_by(store, gateway) == path.left
+
+
+def failing_once(activity: Callable[..., Any], *, after: bool = False) -> Callable[..., Any]:
+    """An activity that fails the first time: before it has done anything, or after it has done all."""
+    calls = []
+
+    def call(ctx: Any, input: Any) -> Any:
+        calls.append(input)
+        if len(calls) > 1:
+            return activity(ctx, input)
+        if after:
+            activity(ctx, input)
+        raise ConnectionError("reset")
+
+    return call
+
+
+class TestFailures:
+    def test_a_payment_that_was_taken_before_its_worker_failed_is_not_taken_again(
+        self, task_hub: TaskHub, store: Store, gateway: LocalGateway
+    ) -> None:
+        task_hub.stub(charge, side_effect=failing_once(charge, after=True))
+        play(task_hub, PATHS["order-completed"])
+        assert left_by(store, gateway) == COMPLETED
+        assert gateway.requests["POST /payments"] == 2
+
+    def test_a_payment_that_was_taken_and_could_not_be_booked_is_booked_by_the_next_attempt(
+        self, task_hub: TaskHub, store: Store, gateway: LocalGateway, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        book, attempts = store.book, []
+
+        def full_once(*args: Any) -> None:
+            attempts.append(args)
+            if len(attempts) == 1:
+                raise OSError("no space left")
+            book(*args)
+
+        monkeypatch.setattr(store, "book", full_once)
+        play(task_hub, PATHS["order-completed"])
+        assert left_by(store, gateway) == COMPLETED
+
+    @pytest.mark.parametrize("after", [False, True])
+    def test_a_refund_that_fails_the_first_time_is_given_once(
+        self, task_hub: TaskHub, store: Store, gateway: LocalGateway, after: bool
+    ) -> None:
+        task_hub.stub(refund, side_effect=failing_once(refund, after=after))
+        path = PATHS["order-undeliverable"]
+        play(task_hub, path)
+        assert left_by(store, gateway) == path.left
+
+    def test_while_the_gateway_is_away_nothing_is_taken_and_the_pieces_go_back(
+        self, task_hub: TaskHub, store: Store, gateway: LocalGateway, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(gateway, "answer", lambda *_: (503, {"reason": "away"}))
+        instance = play(task_hub, PATHS["order-completed"])
+        assert instance.get_output(OrderResult).compensated == ["release"]
+        assert left_by(store, gateway) == {"orders": [(*RESERVED, "released")]}
+
+    def test_an_order_that_is_terminated_half_way_keeps_what_was_done(
+        self, task_hub: TaskHub, store: Store, gateway: LocalGateway
+    ) -> None:
+        task_hub.stub(ship, wraps=ship, duration=timedelta(hours=1))
+        instance = PATHS["order-completed"].start(task_hub)
+        task_hub.settle()
+        instance.terminate()
+        task_hub.advance(timedelta(days=1))
+        assert instance.status is OrchestrationStatus.TERMINATED
+        assert left_by(store, gateway) == {
+            "orders": [(*RESERVED, "reserved")],
+            "ledger": [("PAY", 300_00)],
+            "shipments": [SENT],  # it was under way
+            "payments": [("4242", 300_00, False)],
+        }
+
+
+class TestStartedAnew:
+    def test_an_order_that_is_restarted_is_charged_and_shipped_again(
+        self, task_hub: TaskHub, store: Store, gateway: LocalGateway
+    ) -> None:
+        instance = play(task_hub, PATHS["order-completed"])
+        instance.restart().wait()
+        assert left_by(store, gateway) == {
+            **COMPLETED,
+            "ledger": [("PAY", 300_00)] * 2,
+            "outbox": [TOLD] * 2,
+            "payments": [("4242", 300_00, False)] * 2,
+        }
+
+    def test_a_restarted_order_that_is_undone_undoes_only_its_own_effects(
+        self, task_hub: TaskHub, store: Store, gateway: LocalGateway
+    ) -> None:
+        instance = play(task_hub, PATHS["order-completed"])
+        task_hub.stub(confirm, side_effect=RuntimeError("no"))
+        again = instance.restart()
+        assert again.wait().get_output(OrderResult).status == "cancelled"
+        assert sorted(p.refunded for p in gateway.payments.values()) == [False, True]
+        assert sorted(amount for _, amount in contents(store)["ledger"]) == [-300_00, 300_00, 300_00]
+
+    def test_an_import_that_is_restarted_replaces_its_rows(
+        self, task_hub: TaskHub, store: Store, gateway: LocalGateway
+    ) -> None:
+        path = PATHS["import-losses"]
+        play(task_hub, path).restart().wait()
+        assert left_by(store, gateway) == path.left
+
+    def test_an_import_that_is_rewound_imports_nothing_again_and_is_published(
+        self, task_hub: TaskHub, store: Store, gateway: LocalGateway
+    ) -> None:
+        path = replace(
+            PATHS["import-losses"], input=ImportRequest("s.csv", ["a,1", "b,2", "c,3"], batch_size=2)
+        )
+        task_hub.stub("publish_summary", side_effect=failing_once(publish_summary))
+        imports = task_hub.stub("import_rows", wraps=import_rows)
+        instance = play(task_hub, path)
+        assert instance.status is OrchestrationStatus.FAILED
+        before = contents(store)
+        instance.rewind()
+        assert instance.wait().status is OrchestrationStatus.COMPLETED
+        assert len(imports.calls) == 2
+        assert contents(store) == {**before, "documents": [("import/s.csv", instance.output)]}
+
+    @pytest.mark.parametrize("after", [False, True])
+    def test_a_purchase_that_is_rewound_tells_the_requester_once_and_asks_nobody_again(
+        self, task_hub: TaskHub, store: Store, gateway: LocalGateway, after: bool
+    ) -> None:
+        path = PATHS["purchase-rejected-after-a-reminder"]
+        task_hub.stub(notify_requester, side_effect=failing_once(notify_requester, after=after))
+        instance = play(task_hub, path)
+        assert instance.status is OrchestrationStatus.FAILED
+        instance.rewind()
+        assert instance.wait().status is OrchestrationStatus.COMPLETED
+        assert left_by(store, gateway) == path.left
+
+    def test_an_order_for_nothing_leaves_nothing_when_it_is_rewound(
+        self, task_hub: TaskHub, store: Store, gateway: LocalGateway
+    ) -> None:
+        instance = play(task_hub, PATHS["order-invalid"])
+        instance.rewind()
+        assert instance.wait().status is OrchestrationStatus.FAILED
+        assert (left_by(store, gateway), keys(store)) == ({}, [])
+
+
+class TestTheLawItself:
+    """An activity that does its work without a key: every fault doubles it, and the law notices."""
+
+    @pytest.fixture
+    def careless(self, task_hub: TaskHub, monkeypatch: pytest.MonkeyPatch) -> None:
+        def tell(ctx: ActivityContext, input: Any) -> None:
+            with services_of_the_process().store.session() as session:
+                session.add(Message(recipient="ana", text="hello"))
+
+        def careless_workflow(ctx: Any, _: Any) -> Any:
+            yield ctx.call_activity(tell, input="hello")
+
+        task_hub.add_orchestrator(careless_workflow)
+        task_hub.add_activity(tell)
+        monkeypatch.setattr(effects, "activities", lambda: iter([tell]))
+
+    @pytest.fixture
+    def start(self, task_hub: TaskHub, careless: None) -> Callable[[], Instance]:
+        return lambda: task_hub.start("careless_workflow")
+
+    def test_delivered_once_it_is_there_once(self, start: Callable[[], Instance], store: Store) -> None:
+        start().wait()
+        assert contents(store) == {"outbox": [("ana", "hello")]}
+
+    def test_delivered_twice_it_is_there_twice(
+        self, task_hub: TaskHub, start: Callable[[], Instance], store: Store
+    ) -> None:
+        delivered_twice(task_hub)
+        start().wait()
+        assert contents(store) == {"outbox": [("ana", "hello")] * 2}
+
+    def test_delivered_again_after_the_end_it_is_there_twice(
+        self, task_hub: TaskHub, start: Callable[[], Instance], store: Store
+    ) -> None:
+        deliveries = Deliveries(task_hub)
+        start().wait()
+        deliveries.repeat()
+        assert contents(store) == {"outbox": [("ana", "hello")] * 2}
+
+    def test_with_a_worker_that_dies_before_it_tells_it_is_there_twice(
+        self, task_hub: TaskHub, start: Callable[[], Instance], store: Store
+    ) -> None:
+        run_with_dying_workers(task_hub, start)
+        assert contents(store) == {"outbox": [("ana", "hello")] * 2}
+
+    def test_a_store_that_forgets_its_keys_doubles_the_effects_of_an_order(
+        self, task_hub: TaskHub, store: Store, gateway: LocalGateway, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def without_a_key(key: str, do: Callable[[Any], Any]) -> Any:
+            with store.session() as session:
+                return do(session)
+
+        monkeypatch.setattr(store, "once", without_a_key)
+        delivered_twice(task_hub)
+        play(task_hub, PATHS["order-completed"])
+        left = left_by(store, gateway)
+        assert left["ledger"] == [("PAY", 300_00)] * 2
+        assert left["outbox"] == [TOLD] * 2
+
+    def test_keys_of_a_workflow_are_its_own(self, task_hub: TaskHub, store: Store) -> None:
+        for _ in range(2):
+            task_hub.run(order_workflow, input=Order("desk", 2, 150_00))
+        assert len(keys(store)) == 8
+        assert all(re.fullmatch(r"[0-9a-f-]{36}/\w+", key) for key in keys(store))
