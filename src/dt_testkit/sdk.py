@@ -16,7 +16,6 @@ import uuid
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import datetime, timezone, tzinfo
-from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -192,9 +191,11 @@ class _Datetime(datetime):
         return moment.astimezone(tz) if tz is not None else moment.astimezone().replace(tzinfo=None)
 
 
-@cache
 def _watch_schedules() -> None:
-    """Let recurring schedules ask us for the time and for their tokens; without surroundings as ever."""
+    """Let recurring schedules ask us for the time and for their tokens; without surroundings as ever.
+
+    Each time anew: someone (pytest's ``pytester``, for one) may have unloaded and loaded the modules.
+    """
     from durabletask.scheduled import models, schedule_entity
 
     for module, name, ours in ((schedule_entity, "_now", _now), (models, "_new_token", _new_token)):

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
+import sys
 import threading
 from datetime import datetime, timedelta, timezone
 
+import durabletask
 import pytest
 from durabletask import task
 from durabletask.client import OrchestrationStatus, TaskHubGrpcClient
@@ -356,3 +359,19 @@ def test_a_real_worker_runs_a_schedule_in_virtual_time():
             client.close()
     started = [instance.created_at for instance in runs(hub)]
     assert started == [START + day * DAY for day in range(1, 31)]
+
+
+def test_modules_that_are_loaded_anew_are_given_the_clock_too(monkeypatch, hub):
+    """As ``pytester`` does, which unloads what a run inside a test has loaded."""
+    create(hub)
+    hub.advance(DAY)
+    for name in [name for name in sys.modules if name.startswith("durabletask.scheduled")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.delattr(durabletask, "scheduled")
+    scheduled = importlib.import_module("durabletask.scheduled")
+    hub = TaskHub()
+    register(hub)
+    options = scheduled.ScheduleCreationOptions("daily", "report", DAY)
+    scheduled.ScheduledTaskClient(hub.client).create_schedule(options)
+    hub.advance(2000 * DAY)  # past the wall clock
+    assert len(runs(hub)) == 2000
