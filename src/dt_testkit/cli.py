@@ -163,8 +163,9 @@ def serve(port: int, host: str, time: str, start_time: str | None, patience: flo
     """
     import logging
     import signal
-    import threading
+    from contextlib import suppress
     from datetime import datetime, timezone
+    from queue import Empty, SimpleQueue
 
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # gRPC's core writes to stderr by itself
     from dt_testkit.hub import TaskHub
@@ -174,9 +175,10 @@ def serve(port: int, host: str, time: str, start_time: str | None, patience: flo
         raise _CannotRun(f"--patience is a number of seconds, such as 0.5, or 'inf', not {patience}.")
     if verbose:
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    ended = threading.Event()
+    # What else has a lock may be held by whom the signal interrupts.
+    signals: SimpleQueue[int] = SimpleQueue()
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: ended.set())
+        signal.signal(number, lambda number, _: signals.put(number))
     never = patience == float("inf")
     with TaskHub(start_time=start).serve(
         port, host=host, time="real" if time == "real" else "skip", patience=None if never else patience
@@ -187,8 +189,10 @@ def serve(port: int, host: str, time: str, start_time: str | None, patience: flo
             passes += "" if never else f", or after {patience:g} s without a new call"
         begin = server.hub.now.isoformat(timespec="seconds")
         _print(f"{server.address} serves a task hub. Its time starts at {begin} and {passes}.")
-        while not ended.wait(1.0):  # an endless wait cannot be interrupted everywhere
-            pass
+        while True:
+            with suppress(Empty):
+                signals.get(timeout=1.0)  # an endless wait cannot be interrupted everywhere
+                return
 
 
 def _moment(text: str) -> datetime:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -160,7 +159,7 @@ def shown(value: Any) -> str:
 def shown_apart(was: Any, now: Any) -> tuple[str, str]:
     """Two values for a message, shortened to where they differ."""
     texts = _written(was), _written(now)
-    same = len(os.path.commonprefix(texts))
+    same = next((at for at, (a, b) in enumerate(zip(*texts, strict=False)) if a != b), 0)
     start = max(0, same - SHOWN // 4) if same > SHOWN // 2 and max(map(len, texts)) > SHOWN else 0
     return _cut(texts[0], start), _cut(texts[1], start)
 
