@@ -520,7 +520,7 @@ def schedule(action: str, timeout: float, as_json: bool) -> None:
             elif action != "show":
                 {"pause": handle.pause, "resume": handle.resume, "delete": handle.delete}[action]()
         except TimeoutError:
-            _fail(f"No worker has done '{action}' within {timeout:g} s: start one, with 'worker'.")
+            _fail(f"No worker has done '{action}' in time: start one, with 'worker'.")
         except RuntimeError as error:
             _fail(f"{str(error).rstrip('.')}.")
         found = schedules.get_schedule(SCHEDULE_ID)
@@ -678,7 +678,11 @@ class _Probe:
         try:
             self._client.get_orchestration_state("workflows-health", fetch_payloads=False)
         except Exception as error:
-            return explain(error, self._settings) or Problem(f"The task hub cannot be asked: {error!r}.")
+            problem = explain(error, self._settings) or Problem(
+                f"The task hub cannot be asked: {error!r}.", True
+            )
+            if problem.with_connection:
+                return problem  # else it has answered, if only that it knows no such instance
         try:
             if self._health_file is not None:
                 self._health_file.touch()

@@ -127,10 +127,8 @@ def job_monitor(ctx: OrchestrationContext, watch: Watch) -> Generator[Task[Any],
         progress = replace(progress, pause=min(progress.pause * watch.growth, watch.longest_pause))
         paused: list[Task[Any]] = [stop, expiry, pause]
         if (yield when_any(paused)) is not pause:
-            pause.cancel()
             return (yield from finish(ctx, watch, progress, "stopped" if stop.is_complete else "expired"))
     # A "stop" that had been delivered would have won, so none is lost here.
-    expiry.cancel()
     ctx.continue_as_new(replace(watch, progress=progress), save_events=True)
     return None
 

@@ -47,7 +47,8 @@ def tracing(environ: Mapping[str, str] = os.environ) -> Iterator[None]:
             "pip install 'dt-testkit[telemetry]', or unset it."
         ) from None
     name = environ.get("OTEL_SERVICE_NAME") or _DEFAULT_SERVICE_NAME
-    provider = TracerProvider(resource=Resource.create({"service.name": name}))
+    resource = Resource.create({"service.name": name})
+    provider = TracerProvider(resource=resource, shutdown_on_exit=False)  # we do, below
     timeout = None if environ.get(_TIMEOUT) else _DEFAULT_TIMEOUT_SECONDS
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(timeout=timeout)))
     trace.set_tracer_provider(provider)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 from click.testing import CliRunner, Result
-from durabletask.client import OrchestrationStatus
+from durabletask.client import OrchestrationStatus, TaskHubGrpcClient
 
 from dt_testkit import TaskHub
 from dt_testkit.cli import main as dt_testkit
@@ -28,6 +28,7 @@ from workflows.cli import cli
 from workflows.connection import create_worker
 from workflows.local_gateway import LocalGateway, serve
 from workflows.settings import Settings
+from workflows.settlement import create_schedule
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -163,6 +164,21 @@ def test_what_goes_on_is_terminated(shell: Shell) -> None:
     )
     shell.hub.settle()
     assert shell.json("status", "ended")["status"] == "TERMINATED"
+
+
+@pytest.mark.parametrize("flags", [(), ("--recursive",)], ids=["alone", "recursive"])
+def test_sub_orchestrations_are_terminated_where_one_asks_for_it(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch, flags: tuple[str, ...]
+) -> None:
+    asked: list[bool] = []
+    monkeypatch.setattr(
+        TaskHubGrpcClient,
+        "terminate_orchestration",
+        lambda client, instance_id, *, recursive: asked.append(recursive),
+    )
+    shell.done("start", "purchase_approval", "--input", CAR, "--id", f"parent-{len(flags)}")
+    shell.done("terminate", f"parent-{len(flags)}", *flags)
+    assert asked == [bool(flags)]
 
 
 def test_a_start_can_be_at_a_moment_in_any_zone(shell: Shell) -> None:
@@ -309,6 +325,18 @@ def test_the_schedule_is_made_paused_resumed_and_deleted(shell: Shell) -> None:
     assert shell.json("schedule", "resume")["status"] == "ACTIVE"
     assert "status         ACTIVE\n" in shell.done("schedule", "show")
     assert shell.json("schedule", "delete")["status"] == "DELETED"
+
+
+def test_a_schedule_that_no_worker_works_on_is_told() -> None:
+    hub = TaskHub()
+    register(hub)
+    create_schedule(hub.client)
+    with hub.serve(patience=None) as server:
+        shell = Shell(hub, f"http://{server.address}")
+        assert shell.json("schedule", "show")["status"] == "ACTIVE"
+        assert shell.refused("schedule", "pause", "--timeout", "0.5") == (
+            "No worker has done 'pause' in time: start one, with 'worker'."
+        )
 
 
 @pytest.fixture

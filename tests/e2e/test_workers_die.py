@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import runpy
 import signal
 import subprocess
 import sys
@@ -26,6 +25,7 @@ import dying_worker
 import httpx
 import pytest
 from durabletask.entities import EntityInstanceId
+from effects import contents
 
 from dt_testkit import Instance, TaskHub
 from workflows import MODULES
@@ -46,8 +46,6 @@ from workflows.services import Services, use
 from workflows.settlement import SettlementRequest, daily_settlement
 from workflows.store import LedgerEntry, Store
 from workflows.subscription import Subscription, subscription
-
-contents = runpy.run_path(str(Path(__file__).parents[1] / "workflows" / "effects.py"))["contents"]
 
 PATIENCE_SECONDS = 120.0
 STOP_SECONDS = 20.0

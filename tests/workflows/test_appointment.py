@@ -477,6 +477,18 @@ class TestMove:
             (NOON - HOUR, "d/3600.0"),
         ]
 
+    def test_to_this_very_moment_lets_it_begin(self, task_hub: TaskHub) -> None:
+        instance = started(task_hub)
+        instance.raise_event("move", NewTime(task_hub.now.isoformat(), "UTC"))
+        task_hub.settle()
+        assert result_of(instance) == AppointmentResult("begun", "2026-01-01T00:00:00", moved=1)
+
+    def test_the_timer_of_the_old_time_is_cancelled(self, task_hub: TaskHub) -> None:
+        instance = started(task_hub)
+        instance.raise_event("move", NewTime("2026-09-01T12:00"))
+        task_hub.settle()
+        assert [operation.kind for operation in instance.waiting_for] == ["event", "event", "timer"]
+
     def test_a_move_after_it_has_begun_changes_nothing(self, task_hub: TaskHub) -> None:
         task_hub.stub(tell_attendee, duration=HOUR)
         instance = started(task_hub)
@@ -518,6 +530,16 @@ class TestCancel:
         task_hub.settle()
         instance.raise_event("cancel")
         assert result_of(instance.wait()) == AppointmentResult("cancelled", "2026-08-01T10:00:00", moved=1)
+
+    @pytest.mark.parametrize("first", ["cancel", "move"])
+    def test_with_a_move_while_the_time_is_converted_wins_over_it(
+        self, task_hub: TaskHub, first: str
+    ) -> None:
+        task_hub.stub(to_utc, wraps=to_utc, duration=HOUR)
+        instance = started(task_hub)
+        for name in (first, "move" if first == "cancel" else "cancel"):
+            instance.raise_event(name, NewTime("2026-08-01T12:00"))
+        assert result_of(instance.wait()) == AppointmentResult("cancelled", NOON.isoformat(), moved=0)
 
     def test_before_a_move_wins_over_it(self, task_hub: TaskHub) -> None:
         instance = started(task_hub)
