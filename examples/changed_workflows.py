@@ -30,7 +30,7 @@ from workflows import order as orders
 from workflows import purchase_approval as purchases
 from workflows.account import AccountState, TransferOrder, TransferResult
 from workflows.batch_import import Announcement, BatchResult, FailedBatch, ImportSummary
-from workflows.order import Order, OrderResult, Payment, Reservation, Undo
+from workflows.order import Order, OrderResult, Payment, Reservation
 from workflows.purchase_approval import Approval, ApprovalRequest, Decision, Outcome, Purchase
 
 
@@ -90,21 +90,22 @@ def order_workflow(ctx: OrchestrationContext, order: Order) -> Generator[Task[An
     if order.quantity < 1:
         return OrderResult("cancelled", reason="nothing was ordered")  # was an exception
     key = ctx.new_uuid()
-    done: list[orders.Step] = []
+    undo: list[orders.Compensation] = []
     try:
         wanted = Reservation(f"{key}/reserve", order.item, order.quantity)
-        reservation = yield ctx.call_activity(orders.reserve, input=wanted)
-        done.append((orders.release, reservation))
+        undo.append((orders.release, wanted.key))
+        yield ctx.call_activity(orders.reserve, input=wanted)
 
         payment = Payment(f"{key}/charge", order.card, order.quantity * order.unit_price)
-        payment_id = yield ctx.call_activity(orders.charge, input=payment, retry_policy=PAYMENT_RETRY)
-        done.append((refund_payment, payment_id))  # was refund
+        undo.append((refund_payment, payment.key))  # was refund
+        yield ctx.call_activity(orders.charge, input=payment, retry_policy=PAYMENT_RETRY)
 
         parcel = Parcel(f"{key}/ship", order.item, order.quantity, order.address)
+        undo.append((orders.cancel_shipment, parcel.key))
         tracking_number = yield ctx.call_activity(orders.ship, input=parcel)
         # Here, the customer was told.
     except TaskFailedError as failure:
-        compensated, needs_attention = yield from orders.compensate(ctx, key, done)
+        compensated, needs_attention = yield from orders.compensate(ctx, undo)
         return OrderResult(
             "cancelled",
             reason=f"{order.item}: {failure.details.message}",  # was without the item
@@ -114,8 +115,8 @@ def order_workflow(ctx: OrchestrationContext, order: Order) -> Generator[Task[An
     return OrderResult("completed", tracking_number=tracking_number)
 
 
-def refund_payment(ctx: ActivityContext, undo: Undo) -> None:
-    orders.refund(ctx, undo)
+def refund_payment(ctx: ActivityContext, step: str) -> bool:
+    return orders.refund(ctx, step)
 
 
 # ---- imports

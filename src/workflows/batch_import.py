@@ -27,6 +27,7 @@ from durabletask.task import (
 
 from workflows.services import services
 
+LONGEST_QUANTITY = 18  # digits: what every database can hold
 BATCH_RETRY = RetryPolicy(first_retry_interval=timedelta(milliseconds=100), max_number_of_attempts=2)
 
 
@@ -151,7 +152,7 @@ def import_rows(ctx: ActivityContext, batch: Batch) -> BatchResult:
     good: dict[int, tuple[str, int]] = {}
     for number, row in enumerate(batch.rows, start=batch.first_row):
         sku, _, quantity = row.partition(",")
-        if sku and quantity.isdecimal():
+        if sku and quantity.isdecimal() and len(quantity) <= LONGEST_QUANTITY:
             good[number] = sku, int(quantity)
     services().store.import_rows(batch.key, batch.source, good)
     rows = range(batch.first_row, batch.first_row + len(batch.rows))

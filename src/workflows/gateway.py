@@ -2,7 +2,7 @@
 
 The gateway is asked with `httpx`, at ``GATEWAY_URL``. What must happen once carries an
 ``Idempotency-Key``, as payment gateways want it: asked again with the same key,
-the gateway answers as before and does nothing.
+the gateway answers as before and does nothing. A refund names the key of its payment.
 """
 
 from __future__ import annotations
@@ -56,9 +56,12 @@ class Gateway:
         body = {"card": card, "amount": amount}
         return self._ask(str, "payment_id", "POST", "payments", key=key, body=body)
 
-    def refund(self, key: str, payment_id: str) -> int:
-        """Give a payment back, once for each key; returns the cents that were given back."""
-        return self._ask(int, "amount", "POST", "payments", payment_id, "refunds", key=key)
+    def refund(self, key: str) -> int:
+        """Give back what was taken with a key, once; returns the cents that were given back.
+
+        If nothing was taken, it gives back 0, and refuses a payment that comes later with the key.
+        """
+        return self._ask(int, "amount", "POST", "payments", key, "refunds")
 
     def job_state(self, job: str) -> str:
         """How far a job is: ``"running"``, ``"succeeded"`` or ``"failed"``."""

@@ -60,7 +60,7 @@ class LocalGateway:
     def __init__(self) -> None:
         self.payments: dict[str, Payment] = {}
         self.requests: Counter[str] = Counter()
-        self._answers: dict[tuple[str, str], tuple[int, Any]] = {}
+        self._answers: dict[str, tuple[int, Any]] = {}
         self._tries: Counter[str] = Counter()
         self._lock = threading.Lock()
 
@@ -87,9 +87,9 @@ class LocalGateway:
             self.requests[f"{method} {path}"] += 1
             match method, [unquote(part) for part in path.strip("/").split("/")]:
                 case "POST", ["payments"]:
-                    return self._once(key, path, lambda key: self._charge(key, body))
-                case "POST", ["payments", payment_id, "refunds"]:
-                    return self._once(key, path, lambda _: self._refund(payment_id))
+                    return self._charge_once(key, body)
+                case "POST", ["payments", charged, "refunds"]:
+                    return self._refund(charged)
                 case "GET", ["jobs", job]:
                     return self._job(job)
                 case "GET", ["sales", region]:
@@ -97,15 +97,15 @@ class LocalGateway:
                 case _:
                     return 404, {"reason": f"there is no {method} {path} here"}
 
-    def _once(self, key: str | None, path: str, do: Any) -> tuple[int, Any]:
+    def _charge_once(self, key: str | None, body: bytes) -> tuple[int, Any]:
         if not key:
             return 400, {"reason": "the request has no Idempotency-Key"}
-        if (path, key) not in self._answers:
-            status, answer = do(key)
+        if key not in self._answers:
+            status, answer = self._charge(key, body)
             if status == 400 or status >= 500:  # nothing was decided: with the same key it may go better
                 return status, answer
-            self._answers[path, key] = status, answer
-        return self._answers[path, key]
+            self._answers[key] = status, answer
+        return self._answers[key]
 
     def _charge(self, key: str, body: bytes) -> tuple[int, Any]:
         try:
@@ -117,20 +117,19 @@ class LocalGateway:
             return 402, {"reason": "the card was declined"}
         if card == "flaky" and self._is_away(key):
             return 503, {"reason": "come back later"}
-        payment_id = f"PAY-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
+        payment_id = _payment_id(key)
         self.payments[payment_id] = Payment(card, amount)
         return 201, {"payment_id": payment_id}
 
-    def _refund(self, payment_id: str) -> tuple[int, Any]:
-        payment = self.payments.get(payment_id)
+    def _refund(self, charged: str) -> tuple[int, Any]:
+        payment = self.payments.get(_payment_id(charged))
         if payment is None:
-            return 404, {"reason": f"there is no payment {payment_id}"}
+            self._answers.setdefault(charged, (409, {"reason": "the payment was given back before it came"}))
+            return 200, {"amount": 0}
         if payment.card == "irrefundable":
             return 409, {"reason": "the card takes no refunds"}
-        if payment.refunded:
-            return 409, {"reason": "the payment has been given back"}
         payment.refunded = True
-        return 201, {"amount": payment.amount}
+        return 200, {"amount": payment.amount}
 
     def _job(self, job: str) -> tuple[int, Any]:
         self._tries[job] += 1
@@ -149,6 +148,10 @@ class LocalGateway:
     def _is_away(self, what: str) -> bool:
         self._tries[what] += 1
         return self._tries[what] <= _BAD_ANSWERS
+
+
+def _payment_id(key: str) -> str:
+    return f"PAY-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
 
 
 @contextmanager

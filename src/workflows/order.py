@@ -1,11 +1,12 @@
 """An order: reserve, charge, ship, confirm. The pattern: function chaining, with compensation (a saga).
 
 Choose it when a piece of work is a fixed sequence of steps in different systems, each step needs what the
-one before it gave, and no transaction spans them all. When a step fails for good, whatever was done before
-it is undone, the latest first, so that the customer is never left with half an order.
+one before it gave, and no transaction spans them all. When a step fails for good, whatever was done is
+undone, the latest first, so that the customer is never left with half an order.
 
 Every step has a key, made here and kept in the history, so that a step that is delivered twice is done once:
-see `workflows.store`.
+see `workflows.store`. The same key undoes it. A step that failed may have been done all the same, or may yet
+be done: so its compensation is noted before it is asked for, and finds out whether there is anything to undo.
 
 Some inputs fail on purpose, so that each path can be walked without faking anything: an `item` of ``"out-
 of-stock"``, an `address` of ``"undeliverable"``, an `email` of ``"bounces"``, and the cards of
@@ -86,14 +87,6 @@ class Confirmation:
 
 
 @dataclass(frozen=True)
-class Undo:
-    """What to undo, a reservation, a payment or a shipment, and the key of doing so."""
-
-    key: str
-    what: str
-
-
-@dataclass(frozen=True)
 class OrderResult:
     """How an order ended.
 
@@ -104,7 +97,7 @@ class OrderResult:
     reason : str | None
         Why it was cancelled.
     compensated : list[str]
-        The compensations that were done, in the order in which they were done.
+        The compensations that undid something, in the order in which they were done.
     needs_attention : list[str]
         The compensations that failed for good: a person has to do these.
     """
@@ -120,8 +113,8 @@ class StepFailed(Exception):
     """A step of an order cannot be done."""
 
 
-Step = tuple[Callable[[ActivityContext, Undo], None], str]
-"""A compensation, and what it is to undo."""
+Compensation = tuple[Callable[[ActivityContext, str], bool], str]
+"""An activity that undoes a step, and the key of the step. It returns whether there was anything to undo."""
 
 
 def order_workflow(ctx: OrchestrationContext, order: Order) -> Generator[Task[Any], Any, OrderResult]:
@@ -130,29 +123,30 @@ def order_workflow(ctx: OrchestrationContext, order: Order) -> Generator[Task[An
         raise ValueError(f"an order is for at least one piece, not for {order.quantity}")
     log = ctx.create_replay_safe_logger(logger)
     key = ctx.new_uuid()  # the same on every replay, another for every run
-    done: list[Step] = []
+    undo: list[Compensation] = []
     try:
         ctx.set_custom_status("reserving")
         wanted = Reservation(f"{key}/reserve", order.item, order.quantity)
+        undo.append((release, wanted.key))
         reservation = yield ctx.call_activity(reserve, input=wanted)
-        done.append((release, reservation))
 
         ctx.set_custom_status("charging")
         payment = Payment(f"{key}/charge", order.card, order.quantity * order.unit_price)
-        payment_id = yield ctx.call_activity(charge, input=payment, retry_policy=PAYMENT_RETRY)
-        done.append((refund, payment_id))
+        undo.append((refund, payment.key))
+        yield ctx.call_activity(charge, input=payment, retry_policy=PAYMENT_RETRY)
 
         ctx.set_custom_status("shipping")
         parcel = Parcel(f"{key}/ship", order.item, order.quantity, order.address)
+        undo.append((cancel_shipment, parcel.key))
         tracking_number = yield ctx.call_activity(ship, input=parcel)
-        done.append((cancel_shipment, tracking_number))
 
         ctx.set_custom_status("confirming")
         confirmation = Confirmation(f"{key}/confirm", reservation, order.email, tracking_number)
+        undo.append((apologize, confirmation.key))
         yield ctx.call_activity(confirm, input=confirmation)
     except TaskFailedError as failure:
         log.info("order %s is cancelled: %s", ctx.instance_id, failure.details.message)
-        compensated, needs_attention = yield from compensate(ctx, key, done)
+        compensated, needs_attention = yield from compensate(ctx, undo)
         ctx.set_custom_status("cancelled")
         return OrderResult(
             "cancelled",
@@ -165,20 +159,21 @@ def order_workflow(ctx: OrchestrationContext, order: Order) -> Generator[Task[An
 
 
 def compensate(
-    ctx: OrchestrationContext, key: str, done: list[Step]
+    ctx: OrchestrationContext, undo: list[Compensation]
 ) -> Generator[Task[Any], Any, tuple[list[str], list[str]]]:
     """Undo what was done, the latest first. One that cannot be undone does not keep the others from it."""
     compensated: list[str] = []
     needs_attention: list[str] = []
-    for undo, what in reversed(done):
-        name = undo.__name__
+    for activity, step in reversed(undo):
+        name = activity.__name__
         ctx.set_custom_status(f"compensating: {name}")
         try:
-            yield ctx.call_activity(undo, input=Undo(f"{key}/{name}", what), retry_policy=UNDO_RETRY)
+            undone = yield ctx.call_activity(activity, input=step, retry_policy=UNDO_RETRY)
         except TaskFailedError:
             needs_attention.append(name)
         else:
-            compensated.append(name)
+            if undone:
+                compensated.append(name)
     return compensated, needs_attention
 
 
@@ -190,7 +185,7 @@ def reserve(ctx: ActivityContext, wanted: Reservation) -> str:
 
 
 def charge(ctx: ActivityContext, payment: Payment) -> str:
-    """Take the money; returns the payment."""
+    """Take the money; returns the id of the payment."""
     payment_id = services().gateway.charge(payment.key, payment.card, payment.amount)
     services().store.book(payment.key, payment_id, payment.amount)
     return payment_id
@@ -217,22 +212,28 @@ def confirm(ctx: ActivityContext, confirmation: Confirmation) -> None:
     )
 
 
-def cancel_shipment(ctx: ActivityContext, undo: Undo) -> None:
+def apologize(ctx: ActivityContext, step: str) -> bool:
+    """Tell a customer to whom the order was confirmed that it is cancelled."""
+    return services().store.retract(step, "Your order is cancelled. We are sorry.")
+
+
+def cancel_shipment(ctx: ActivityContext, step: str) -> bool:
     """Call the parcel back."""
-    services().store.call_back(undo.key, undo.what)
+    return services().store.call_back(step)
 
 
-def refund(ctx: ActivityContext, undo: Undo) -> None:
+def refund(ctx: ActivityContext, step: str) -> bool:
     """Give the money back."""
-    amount = services().gateway.refund(undo.key, undo.what)
-    services().store.book(undo.key, undo.what, -amount)
+    amount = services().gateway.refund(step)
+    services().store.reverse(step)
+    return amount > 0
 
 
-def release(ctx: ActivityContext, undo: Undo) -> None:
+def release(ctx: ActivityContext, step: str) -> bool:
     """Put the pieces back in stock."""
-    services().store.release(undo.key, undo.what)
+    return services().store.release(step)
 
 
 ORCHESTRATORS = (order_workflow,)
-ACTIVITIES = (reserve, charge, ship, confirm, cancel_shipment, refund, release)
+ACTIVITIES = (reserve, charge, ship, confirm, apologize, cancel_shipment, refund, release)
 ENTITIES = ()

@@ -3,7 +3,9 @@
 A task hub delivers an activity *at least* once: a worker may die after the work is done and before the hub
 hears of it, and then another does it again. So each effect has a key, which the orchestrator makes and hands
 to the activity, and `Store.once` writes the effect and its key in one transaction. Whoever comes later with
-the same key gets the first result and changes nothing.
+the same key gets the first result and changes nothing. The same key undoes it: an activity that failed may
+have done its work all the same, or may be at it yet, so `Store.undo` looks whether the effect is there, and
+keeps it from coming later if it is not.
 
 What makes a good key
     It has to be the same for every delivery of one effect, and different for another effect.
@@ -51,6 +53,10 @@ class StoreError(Exception):
     """The store cannot be used; the message says why and what to do."""
 
 
+class Undone(Exception):
+    """What is to be done was undone before it came, and is not done any more."""
+
+
 def utcnow() -> datetime:
     """The time of the clock, naive UTC. For activities: an orchestrator asks its context."""
     return datetime.now(timezone.utc).replace(tzinfo=None)
@@ -66,11 +72,15 @@ class Base(DeclarativeBase):
 
 
 class Effect(Base):
-    """Something that was done, and what came of it."""
+    """Something that was done, and what came of it.
+
+    Its status is ``"done"``, ``"undone"``, or ``"void"`` if it was undone before it came.
+    """
 
     __tablename__ = "effects"
     key: Mapped[str] = mapped_column(primary_key=True)
     result: Mapped[Any]
+    status: Mapped[str] = mapped_column(default="done")
     done_at: Mapped[datetime] = mapped_column(default=utcnow)
 
 
@@ -223,11 +233,13 @@ class Store:
         -------
         T
             What `do` returned the first time.
+
+        Raises
+        ------
+        Undone
+            If `undo` came first.
         """
-        for _ in range(_ATTEMPTS):
-            with suppress(IntegrityError):  # somebody else wrote the key, or the same row, just now
-                return self._once(key, do)
-        return self._once(key, do)
+        return _again(lambda: self._once(key, do))
 
     def _once(self, key: str, do: Callable[[Session], T]) -> T:
         with self.session() as session:
@@ -237,10 +249,40 @@ class Store:
                 session.add(effect)
                 session.flush()  # whoever else is at it waits here, or is told that the key is taken
                 effect.result = do(session)
+            elif effect.status == "void":
+                raise Undone(f"{key!r} was undone before it could be done, so it is not done any more.")
             result: T = effect.result
             return result
 
-    # -- what is done once for each key
+    def undo(self, key: str, do: Callable[[Session, Any], object]) -> bool:
+        """Undo what `once` did with this key. If it did nothing, whoever comes later with the key is refused.
+
+        Parameters
+        ----------
+        key : str
+            The key of the effect.
+        do : Callable[[Session, Any], object]
+            Undoes it, with the session of the transaction and what `once` returned.
+
+        Returns
+        -------
+        bool
+            Whether there was anything to undo; the same each time.
+        """
+        return _again(lambda: self._undo(key, do))
+
+    def _undo(self, key: str, do: Callable[[Session, Any], object]) -> bool:
+        with self.session() as session:
+            effect = session.get(Effect, key, with_for_update=True)
+            if effect is None:
+                effect = Effect(key=key, result=None, status="void")
+                session.add(effect)  # if it is being done just now, this fails, and looks again
+            elif effect.status == "done":
+                do(session, effect.result)
+                effect.status = "undone"
+            return effect.status == "undone"
+
+    # -- what is done once for each key, and undone by that key: see `once` and `undo`
 
     def reserve(self, key: str, reservation: str, item: str, quantity: int) -> str:
         """Set pieces aside. A reservation of the same name is replaced: the order was started anew."""
@@ -251,22 +293,45 @@ class Store:
 
         return self.once(key, do)
 
-    def release(self, key: str, reservation: str) -> None:
-        """Put the pieces of a reservation back."""
-        self._change(key, Order, reservation, "released")
+    def release(self, key: str) -> bool:
+        """Put the pieces back that `reserve` set aside with this key; returns whether it did."""
+
+        def do(session: Session, reservation: str) -> None:
+            session.get_one(Order, reservation).status = "released"
+
+        return self.undo(key, do)
 
     def confirm(self, key: str, reservation: str, recipient: str, text: str) -> None:
         """Mark an order as confirmed, and tell the customer."""
 
-        def do(session: Session) -> None:
+        def do(session: Session) -> str:
             session.get_one(Order, reservation).status = "confirmed"
             session.add(Message(recipient=recipient, text=text))
+            return recipient
 
         self.once(key, do)
 
+    def retract(self, key: str, text: str) -> bool:
+        """Write to whom `confirm` told something with this key; returns whether it did."""
+        return self.undo(key, lambda session, told: session.add(Message(recipient=told, text=text)))
+
     def book(self, key: str, reference: str, amount: int) -> None:
         """Enter money that moved, in cents, into the ledger."""
-        self.once(key, lambda session: session.add(LedgerEntry(reference=reference, amount=amount)))
+
+        def do(session: Session) -> tuple[str, int]:
+            session.add(LedgerEntry(reference=reference, amount=amount))
+            return reference, amount
+
+        self.once(key, do)
+
+    def reverse(self, key: str) -> bool:
+        """Enter the opposite of what `book` entered with this key; returns whether it did."""
+
+        def do(session: Session, booked: tuple[str, int]) -> None:
+            reference, amount = booked
+            session.add(LedgerEntry(reference=reference, amount=-amount))
+
+        return self.undo(key, do)
 
     def ship(self, key: str, tracking_number: str, item: str, quantity: int, address: str) -> str:
         """Hand a parcel to the carrier."""
@@ -279,9 +344,13 @@ class Store:
 
         return self.once(key, do)
 
-    def call_back(self, key: str, tracking_number: str) -> None:
-        """Have a parcel brought back."""
-        self._change(key, Shipment, tracking_number, "called back")
+    def call_back(self, key: str) -> bool:
+        """Have the parcel brought back that `ship` sent with this key; returns whether it did."""
+
+        def do(session: Session, tracking_number: str) -> None:
+            session.get_one(Shipment, tracking_number).status = "called back"
+
+        return self.undo(key, do)
 
     def notify(self, key: str, recipient: str, text: str) -> None:
         """Put a message into the outbox."""
@@ -304,13 +373,6 @@ class Store:
 
         self.once(key, do)
 
-    def _change(self, key: str, table: type[Any], name: str, status: str) -> None:
-        def do(session: Session) -> None:
-            found = session.get_one(table, name)
-            found.status = status
-
-        self.once(key, do)
-
     # -- what can be looked up
 
     def order_status(self, reservation: str) -> str | None:
@@ -327,15 +389,24 @@ class Store:
             return int(session.scalar(total) or 0)  # PostgreSQL gives a Decimal
 
 
+def _again(attempt: Callable[[], T]) -> T:
+    """Try, and try again when somebody else wrote the key, or the same row, just now."""
+    for _ in range(_ATTEMPTS):
+        with suppress(IntegrityError):
+            return attempt()
+    return attempt()
+
+
 def _prepare_sqlite(engine: Engine) -> None:
-    """Let threads and processes wait for one another, rather than fail."""
+    """Let threads and processes wait for one another, rather than fail; lose nothing in a power cut."""
 
     @event.listens_for(engine, "connect")
     def configure(connection: Any, _: Any) -> None:
         connection.isolation_level = None  # the driver begins no transaction by itself: see `begin`
         with suppress(sqlite3.OperationalError):  # another connection is at it, and does it for all
             connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = NORMAL")
+        # With less, a write-ahead log loses the last commits, of which the hub has been told, in a power cut.
+        connection.execute("PRAGMA synchronous = FULL")
 
     @event.listens_for(engine, "begin")
     def begin(connection: Any) -> None:

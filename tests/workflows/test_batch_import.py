@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from durabletask.client import OrchestrationStatus
-from effects import keyless
+from effects import contents, keyless
 
 from dt_testkit import TaskHub, assert_replays, drive
 from workflows import register
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from dt_testkit import Instance, Step
+    from workflows.store import Store
 
 HOUR = timedelta(hours=1)
 RETRY_WAIT = timedelta(milliseconds=100)
@@ -156,6 +157,18 @@ class TestWindows:
 
 
 class TestPartialFailures:
+    @pytest.mark.parametrize("digits", [19, 30, 5000])
+    def test_a_quantity_that_no_database_holds_rejects_its_row_only(
+        self, task_hub: TaskHub, store: Store, digits: int
+    ) -> None:
+        rows = [f"a,{'9' * 18}", f"b,{'1' * digits}"]
+        instance = task_hub.run(batch_import, input=ImportRequest("s.csv", rows))
+        assert summary_of(instance) == ImportSummary("s.csv", imported=1, rejected_rows=[2])
+        assert contents(store) == {
+            "stock": [("s.csv", 1, "a", 10**18 - 1)],
+            "documents": [("import/s.csv", instance.output)],
+        }
+
     def test_bad_rows_are_rejected_by_number_and_the_others_imported(self, task_hub: TaskHub) -> None:
         rows = ["a,1", "b,two", "c,3", ",4", "e"]
         instance = task_hub.run(batch_import, input=ImportRequest("s.csv", rows, batch_size=2))

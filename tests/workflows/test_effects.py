@@ -23,10 +23,23 @@ from effects import (
 
 from dt_testkit import TaskHub
 from workflows.batch_import import ImportRequest, batch_import, import_rows, publish_summary
-from workflows.order import Order, OrderResult, charge, confirm, order_workflow, refund, ship
+from workflows.gateway import Refused
+from workflows.order import (
+    Order,
+    OrderResult,
+    apologize,
+    cancel_shipment,
+    charge,
+    confirm,
+    order_workflow,
+    refund,
+    release,
+    reserve,
+    ship,
+)
 from workflows.purchase_approval import Approval, Purchase, notify_requester, purchase_approval
 from workflows.services import services as services_of_the_process
-from workflows.store import Message
+from workflows.store import Message, Undone
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -259,6 +272,16 @@ class TestEveryPath:
         assert left_by(store, gateway) == path.left
 
 
+def failing(activity: Callable[..., Any]) -> Callable[..., Any]:
+    """An activity that does all it should, each time, and is reported as failed."""
+
+    def call(ctx: Any, input: Any) -> Any:
+        activity(ctx, input)
+        raise ConnectionError("reset")
+
+    return call
+
+
 def failing_once(activity: Callable[..., Any], *, after: bool = False) -> Callable[..., Any]:
     """An activity that fails the first time: before it has done anything, or after it has done all."""
     calls = []
@@ -272,6 +295,109 @@ def failing_once(activity: Callable[..., Any], *, after: bool = False) -> Callab
         raise ConnectionError("reset")
 
     return call
+
+
+RELEASED: Tables = {"orders": [(*RESERVED, "released")]}
+REFUNDED: Tables = {
+    **RELEASED,
+    "ledger": [("PAY", -300_00), ("PAY", 300_00)],
+    "payments": [("4242", 300_00, True)],
+}
+CALLED_BACK: Tables = {**REFUNDED, "shipments": [(*SENT[:-1], "called back")]}
+TOLD_OTHERWISE: Tables = {
+    **CALLED_BACK,
+    "outbox": [("customer", "Your order is cancelled. We are sorry."), TOLD],
+}
+
+undone_after_each_step = pytest.mark.parametrize(
+    ("step", "left", "compensated"),
+    [
+        (reserve, RELEASED, [release]),
+        (charge, REFUNDED, [refund, release]),
+        (ship, CALLED_BACK, [cancel_shipment, refund, release]),
+        (confirm, TOLD_OTHERWISE, [apologize, cancel_shipment, refund, release]),
+    ],
+    ids=["reserve", "charge", "ship", "confirm"],
+)
+
+
+class TestStepsThatAreReportedAsFailed:
+    """Nobody knows whether a step that is reported as failed was done. Nothing of it is left behind."""
+
+    @undone_after_each_step
+    def test_one_that_was_done_is_undone(
+        self,
+        task_hub: TaskHub,
+        store: Store,
+        gateway: LocalGateway,
+        step: Callable[..., Any],
+        left: Tables,
+        compensated: list[Callable[..., Any]],
+    ) -> None:
+        task_hub.stub(step, side_effect=failing(step))
+        result = play(task_hub, PATHS["order-completed"]).get_output(OrderResult)
+        assert left_by(store, gateway) == left
+        names = [undo.__name__ for undo in compensated]
+        assert result == OrderResult("cancelled", reason="reset", compensated=names)
+
+    @undone_after_each_step
+    def test_one_that_was_done_is_undone_once_by_compensations_that_are_delivered_twice(
+        self,
+        task_hub: TaskHub,
+        store: Store,
+        gateway: LocalGateway,
+        step: Callable[..., Any],
+        left: Tables,
+        compensated: list[Callable[..., Any]],
+    ) -> None:
+        task_hub.stub(step, side_effect=failing(step))
+        for undo in compensated:
+            task_hub.stub(undo, side_effect=failing_once(undo, after=True), duplicate=True)
+        result = play(task_hub, PATHS["order-completed"]).get_output(OrderResult)
+        assert left_by(store, gateway) == left
+        assert result.compensated == [undo.__name__ for undo in compensated]
+
+    @undone_after_each_step
+    def test_one_that_is_delivered_when_the_order_has_been_undone_does_nothing(
+        self,
+        task_hub: TaskHub,
+        store: Store,
+        gateway: LocalGateway,
+        step: Callable[..., Any],
+        left: Tables,
+        compensated: list[Callable[..., Any]],
+    ) -> None:
+        late = []
+
+        def lost(ctx: Any, input: Any) -> None:
+            late.append((ctx, input))
+            raise ConnectionError("reset")
+
+        task_hub.stub(step, side_effect=lost)
+        result = play(task_hub, PATHS["order-completed"]).get_output(OrderResult)
+        before = left_by(store, gateway)
+        assert result.compensated == [undo.__name__ for undo in compensated[1:]]
+        for ctx, input in late:
+            with pytest.raises((Undone, Refused)):
+                step(ctx, input)
+        assert left_by(store, gateway) == before
+
+    def test_a_payment_that_was_taken_and_cannot_be_booked_is_given_back_and_not_booked_later(
+        self, task_hub: TaskHub, store: Store, gateway: LocalGateway, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def full(*args: Any) -> None:
+            raise OSError("no space left")
+
+        charges = task_hub.stub(charge, wraps=charge)
+        with monkeypatch.context() as patch:
+            patch.setattr(store, "book", full)
+            result = play(task_hub, PATHS["order-completed"]).get_output(OrderResult)
+        assert result.compensated == ["refund", "release"]
+        left = {**RELEASED, "payments": [("4242", 300_00, True)]}
+        assert left_by(store, gateway) == left
+        with pytest.raises(Undone):
+            charge(None, charges.calls[0].input)  # type: ignore[arg-type]
+        assert left_by(store, gateway) == left
 
 
 class TestFailures:
@@ -312,7 +438,8 @@ class TestFailures:
     ) -> None:
         monkeypatch.setattr(gateway, "answer", lambda *_: (503, {"reason": "away"}))
         instance = play(task_hub, PATHS["order-completed"])
-        assert instance.get_output(OrderResult).compensated == ["release"]
+        result = instance.get_output(OrderResult)
+        assert (result.compensated, result.needs_attention) == (["release"], ["refund"])
         assert left_by(store, gateway) == {"orders": [(*RESERVED, "released")]}
 
     def test_an_order_that_is_terminated_half_way_keeps_what_was_done(

@@ -18,7 +18,7 @@ from workflows.order import (
     OrderResult,
     Parcel,
     Payment,
-    Undo,
+    apologize,
     cancel_shipment,
     charge,
     confirm,
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 ORDER = Order("desk", 2, 150_00)
 NO = RuntimeError("no")
+UNDO = (apologize, cancel_shipment, refund, release)
+"""All compensations, in the order in which they are done."""
 
 
 def result_of(instance: Instance) -> OrderResult:
@@ -84,7 +86,7 @@ class TestHappyPath:
 
     def test_the_steps_are_taken_one_after_the_other(self, task_hub: TaskHub) -> None:
         journal = Journal(task_hub)
-        journal.watch(reserve, charge, ship, confirm, cancel_shipment, refund, release)
+        journal.watch(reserve, charge, ship, confirm, *UNDO)
         task_hub.run(order_workflow, input=ORDER)
         assert journal.calls == ["reserve", "charge", "ship", "confirm"]
 
@@ -131,31 +133,37 @@ class TestStepByStep:
         step.complete("T-1", of=ship)
         step.fail(NO, of=confirm)
         seen = [step.custom_status]
-        for undo in (cancel_shipment, refund, release):
-            step.complete(of=undo)
+        for undo in UNDO:
+            step.complete(True, of=undo)
             seen.append(step.custom_status)
         assert seen == [
+            "compensating: apologize",
             "compensating: cancel_shipment",
             "compensating: refund",
             "compensating: release",
             "cancelled",
         ]
 
-    def test_each_compensation_is_given_what_its_step_returned(self) -> None:
+    def test_each_compensation_is_given_the_key_of_its_step(self) -> None:
         step = drive(order_workflow, ORDER)
-        step.complete("R-1", of=reserve)
-        step.complete("PAY-7", of=charge)
-        step.complete("T-1", of=ship)
-        step.fail(NO, of=confirm)
+        keys = {}
+        for result in ("R-1", "PAY-7", "T-1", NO):
+            (pending,) = step.pending
+            keys[pending.name] = pending.input.key
+            if result is NO:
+                step.fail(NO)
+            else:
+                step.complete(result)
         seen = []
         while step.status is OrchestrationStatus.RUNNING:
             (pending,) = step.pending
-            seen.append((pending.name, keyless(pending.input)))
-            step.complete(of=pending)
+            seen.append((pending.name, pending.input))
+            step.complete(True)
         assert seen == [
-            ("cancel_shipment", Undo("", "T-1")),
-            ("refund", Undo("", "PAY-7")),
-            ("release", Undo("", "R-1")),
+            ("apologize", keys["confirm"]),
+            ("cancel_shipment", keys["ship"]),
+            ("refund", keys["charge"]),
+            ("release", keys["reserve"]),
         ]
 
     def test_while_a_retry_is_waited_for_nothing_is_under_way(self) -> None:
@@ -169,24 +177,31 @@ class TestStepByStep:
 
 class TestStepsThatFailForGood:
     @pytest.mark.parametrize(
-        ("failing", "compensated"),
+        ("failing", "asked_for"),
         [
-            (reserve, []),
-            (charge, ["release"]),
-            (ship, ["refund", "release"]),
-            (confirm, ["cancel_shipment", "refund", "release"]),
+            (reserve, ["release"]),
+            (charge, ["refund", "release"]),
+            (ship, ["cancel_shipment", "refund", "release"]),
+            (confirm, ["apologize", "cancel_shipment", "refund", "release"]),
         ],
         ids=["reserve", "charge", "ship", "confirm"],
     )
-    def test_the_earlier_steps_are_undone_the_latest_first(
-        self, task_hub: TaskHub, failing: Callable[..., Any], compensated: list[str]
+    def test_it_and_the_earlier_ones_are_undone_the_latest_first(
+        self, task_hub: TaskHub, failing: Callable[..., Any], asked_for: list[str]
     ) -> None:
         task_hub.stub(failing, side_effect=NO)
         journal = Journal(task_hub)
-        journal.watch(cancel_shipment, refund, release)
+        journal.watch(*UNDO)
         order = task_hub.run(order_workflow, input=ORDER)
-        assert journal.calls == compensated
-        assert result_of(order) == OrderResult("cancelled", reason="no", compensated=compensated)
+        assert journal.calls == asked_for
+        assert result_of(order) == OrderResult("cancelled", reason="no", compensated=asked_for[1:])
+
+    def test_what_had_nothing_to_undo_is_not_listed(self, task_hub: TaskHub) -> None:
+        task_hub.stub(confirm, side_effect=NO)
+        for undo, undone in zip(UNDO, (True, False, True, False), strict=True):
+            task_hub.stub(undo, return_value=undone)
+        result = result_of(task_hub.run(order_workflow, input=ORDER))
+        assert (result.compensated, result.needs_attention) == (["apologize", "refund"], [])
 
     @pytest.mark.parametrize(
         ("order", "reason"),
@@ -220,18 +235,20 @@ class TestStepsThatFailForGood:
 
 
 class TestCompensationsThatFail:
-    @pytest.mark.parametrize("failing", [cancel_shipment, refund, release])
+    @pytest.mark.parametrize("failing", UNDO)
     def test_the_others_are_done_all_the_same(self, task_hub: TaskHub, failing: Callable[..., Any]) -> None:
-        task_hub.stub(failing, side_effect=NO)
-        result = result_of(task_hub.run(order_workflow, input=Order("desk", 1, 1, email="bounces")))
-        others = [u.__name__ for u in (cancel_shipment, refund, release) if u is not failing]
+        task_hub.stub(confirm, side_effect=NO)
+        for undo in UNDO:
+            task_hub.stub(undo, side_effect=[NO] * 4 if undo is failing else [True])
+        result = result_of(task_hub.run(order_workflow, input=ORDER))
+        others = [undo.__name__ for undo in UNDO if undo is not failing]
         assert (result.compensated, result.needs_attention) == (others, [failing.__name__])
 
     def test_when_none_can_be_done_all_are_left_to_a_person(self, task_hub: TaskHub) -> None:
-        for undo in (cancel_shipment, refund, release):
+        for undo in UNDO:
             task_hub.stub(undo, side_effect=NO)
         result = result_of(task_hub.run(order_workflow, input=Order("desk", 1, 1, email="bounces")))
-        assert (result.compensated, result.needs_attention) == ([], ["cancel_shipment", "refund", "release"])
+        assert (result.compensated, result.needs_attention) == ([], [undo.__name__ for undo in UNDO])
 
     def test_the_reason_stays_that_of_the_step(self, task_hub: TaskHub) -> None:
         order = Order("desk", 1, 1, card="irrefundable", address="undeliverable")
@@ -267,7 +284,7 @@ class TestRetries:
         task_hub.run(order_workflow, input=ORDER)
         assert [call.attempt for call in stub.calls] == [1]
 
-    @pytest.mark.parametrize("undo", [cancel_shipment, refund, release])
+    @pytest.mark.parametrize("undo", UNDO)
     def test_a_compensation_is_tried_four_times_at_growing_intervals(
         self, task_hub: TaskHub, undo: Callable[..., Any]
     ) -> None:
@@ -277,7 +294,7 @@ class TestRetries:
         assert waits_of(stub) == ms(100, 200, 400)
 
     def test_a_compensation_that_succeeds_at_the_last_attempt_counts_as_done(self, task_hub: TaskHub) -> None:
-        task_hub.stub(release, side_effect=[NO, NO, NO, None])
+        task_hub.stub(release, side_effect=[NO, NO, NO, True])
         result = result_of(task_hub.run(order_workflow, input=Order("desk", 1, 1, card="declined")))
         assert (result.compensated, result.needs_attention) == (["release"], [])
 
@@ -314,9 +331,10 @@ class TestReplay:
         step.complete("R-1", of=reserve)
         step.complete("PAY-7", of=charge)
         step.fail(RuntimeError("no"), of=ship)
+        step.complete(False, of=cancel_shipment)
         for wait in (*ms(100, 200, 400), timedelta(0)):
             step.fail(RuntimeError("no"), of=refund)
             step.advance(wait)
-        step.complete(of=release)
-        assert step.output["needs_attention"] == ["refund"]
+        step.complete(True, of=release)
+        assert (step.output["compensated"], step.output["needs_attention"]) == (["release"], ["refund"])
         dt_record(step.history, "order-undone")

@@ -26,7 +26,7 @@ from sqlalchemy import create_engine, select
 from sqlalchemy.exc import IntegrityError, NoResultFound
 
 from workflows.settings import SettingsError
-from workflows.store import Base, Document, LedgerEntry, Message, Store, StoreError
+from workflows.store import Base, Document, LedgerEntry, Message, Store, StoreError, Undone
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -74,6 +74,11 @@ def say(text: str) -> Callable[[Session], str]:
         return text.upper()
 
     return do
+
+
+def take_back(session: Session, result: str) -> None:
+    """Undoes `say`, with a message of its own."""
+    session.add(Message(recipient="ana", text=f"not {result}"))
 
 
 def said(store: Store) -> list[str]:
@@ -163,6 +168,105 @@ class TestOnce:
                 assert (said(store), keys(store)) == (sorted(succeeded), sorted(succeeded))
 
         check()
+
+
+class TestUndo:
+    def test_an_effect_is_undone_once_with_what_it_returned(self, store: Store) -> None:
+        store.once("k", say("hello"))
+        assert [store.undo("k", take_back) for _ in range(2)] == [True, True]
+        assert (said(store), keys(store)) == (["hello", "not HELLO"], ["k"])
+
+    def test_an_effect_that_was_undone_is_not_done_again(self, store: Store) -> None:
+        store.once("k", say("hello"))
+        store.undo("k", take_back)
+        assert store.once("k", say("again")) == "HELLO"
+        assert said(store) == ["hello", "not HELLO"]
+
+    def test_where_there_is_no_effect_there_is_nothing_to_undo(self, store: Store) -> None:
+        assert [store.undo("k", take_back) for _ in range(2)] == [False, False]
+        assert (contents(store), keys(store)) == ({}, ["k"])
+
+    def test_an_effect_that_comes_after_its_undoing_is_refused_each_time(self, store: Store) -> None:
+        store.undo("k", take_back)
+        for _ in range(2):
+            with pytest.raises(Undone, match=r"^'k' was undone before it could be done"):
+                store.once("k", say("late"))
+        assert store.undo("k", take_back) is False
+        assert contents(store) == {}
+
+    def test_the_effect_of_another_key_stays(self, store: Store) -> None:
+        store.once("k/1", say("one"))
+        store.undo("k/2", take_back)
+        assert said(store) == ["one"]
+
+    def test_what_cannot_be_undone_is_undone_by_the_next_attempt(self, store: Store) -> None:
+        def half(session: Session, result: str) -> None:
+            take_back(session, result)
+            session.flush()
+            raise RuntimeError("no")
+
+        store.once("k", say("hello"))
+        with pytest.raises(RuntimeError, match="no"):
+            store.undo("k", half)
+        assert said(store) == ["hello"]
+        assert store.undo("k", take_back) is True
+        assert said(store) == ["hello", "not HELLO"]
+
+    def test_any_interleaving_of_deliveries_leaves_the_effect_undone_or_never_done(self, url: str) -> None:
+        deliveries = st.lists(st.sampled_from(["once", "undo"]), min_size=1, max_size=8)
+
+        @settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+        @given(deliveries)
+        def check(deliveries: list[str]) -> None:
+            with closing(Store(url)) as store:
+                clear(store)
+                undone = set()
+                for delivery in deliveries:
+                    if delivery == "undo":
+                        undone.add(store.undo("k", take_back))
+                    else:
+                        with suppress(Undone):
+                            store.once("k", say("hello"))
+                done = deliveries[0] == "once"
+                assert undone == ({done} if "undo" in deliveries else set())
+                assert said(store) == ["hello"] * done + ["not HELLO"] * (done and bool(undone))
+
+        check()
+
+    def test_of_many_threads_that_do_and_undo_it_at_once_none_leaves_it_half_done(self, store: Store) -> None:
+        together = threading.Barrier(8)
+
+        def deliver(number: int) -> bool | None:
+            together.wait()
+            for round in range(10):
+                if number % 2:
+                    undone[round].add(store.undo(f"k/{round}", take_back))
+                else:
+                    with suppress(Undone):
+                        store.once(f"k/{round}", say("hello"))
+
+        undone: list[set[bool]] = [set() for _ in range(10)]
+        with ThreadPoolExecutor(8) as threads:
+            list(threads.map(deliver, range(8)))
+        assert all(len(answers) == 1 for answers in undone)
+        times = sum(map(sum, undone))
+        assert said(store) == ["hello"] * times + ["not HELLO"] * times
+
+    def test_who_undoes_what_is_being_done_waits_and_undoes_it(self, store: Store) -> None:
+        started, go_on = threading.Event(), threading.Event()
+
+        def slowly(session: Session) -> str:
+            started.set()
+            assert go_on.wait(20)
+            return say("hello")(session)
+
+        with ThreadPoolExecutor(2) as threads:
+            step = threads.submit(store.once, "k", slowly)
+            assert started.wait(20)
+            undone = threads.submit(store.undo, "k", take_back)
+            go_on.set()
+            assert (step.result(20), undone.result(20)) == ("HELLO", True)
+        assert said(store) == ["hello", "not HELLO"]
 
 
 class TestAtTheSameTime:
@@ -317,34 +421,72 @@ class TestVerbs:
 
     def test_what_was_released_stays_released_when_the_reservation_comes_again(self, store: Store) -> None:
         store.reserve("1", "RES-1", "desk", 2)
-        store.release("2", "RES-1")
+        store.release("1")
         store.reserve("1", "RES-1", "desk", 2)
         assert store.order_status("RES-1") == "released"
 
     def test_an_order_that_is_started_anew_replaces_the_reservation(self, store: Store) -> None:
         store.reserve("1", "RES-1", "desk", 2)
-        store.release("2", "RES-1")
-        store.reserve("3", "RES-1", "desk", 1)
+        store.release("1")
+        store.reserve("2", "RES-1", "desk", 1)
         assert contents(store) == {"orders": [("RES-1", "desk", 1, "reserved")]}
 
-    def test_a_parcel_is_called_back(self, store: Store) -> None:
-        store.ship("1", "TRACK-1", "desk", 2, "2 Hill Road")
-        for _ in range(2):
-            store.call_back("2", "TRACK-1")
-        assert contents(store)["shipments"] == [("TRACK-1", "desk", 2, "2 Hill Road", "called back")]
+    def test_a_reservation_that_was_replaced_is_not_released_by_an_order_that_could_not_reserve(
+        self, store: Store
+    ) -> None:
+        store.reserve("1", "RES-1", "desk", 2)
+        assert store.release("2") is False
+        assert store.order_status("RES-1") == "reserved"
 
     @pytest.mark.parametrize(
-        "verb",
+        ("step", "undo", "left"),
         [
-            lambda store: store.release("k", "RES-9"),
-            lambda store: store.call_back("k", "TRACK-9"),
-            lambda store: store.confirm("k", "RES-9", "ana", "it comes"),
+            (
+                lambda store: store.reserve("k", "RES-1", "desk", 2),
+                lambda store: store.release("k"),
+                {"orders": [("RES-1", "desk", 2, "released")]},
+            ),
+            (
+                lambda store: store.book("k", "PAY-1", 5_00),
+                lambda store: store.reverse("k"),
+                {"ledger": [("PAY-1", -5_00), ("PAY-1", 5_00)]},
+            ),
+            (
+                lambda store: store.ship("k", "TRACK-1", "desk", 2, "2 Hill Road"),
+                lambda store: store.call_back("k"),
+                {"shipments": [("TRACK-1", "desk", 2, "2 Hill Road", "called back")]},
+            ),
+            (
+                lambda store: store.confirm("k", "RES-0", "ana", "it comes"),
+                lambda store: store.retract("k", "it does not"),
+                {"outbox": [("ana", "it comes"), ("ana", "it does not")]},
+            ),
         ],
-        ids=["release", "call_back", "confirm"],
+        ids=["release", "reverse", "call_back", "retract"],
     )
-    def test_what_is_not_there_cannot_be_changed(self, store: Store, verb: Callable[[Store], Any]) -> None:
+    def test_a_step_is_undone_once_and_one_that_was_not_done_cannot_be_done_any_more(
+        self,
+        store: Store,
+        step: Callable[[Store], Any],
+        undo: Callable[[Store], bool],
+        left: dict[str, list[tuple[Any, ...]]],
+    ) -> None:
+        store.reserve("0", "RES-0", "lamp", 1)
+        step(store)
+        assert [undo(store) for _ in range(2)] == [True, True]
+        found = contents(store)
+        found["orders"] = [row for row in found["orders"] if row[0] != "RES-0"]
+        assert {table: rows for table, rows in found.items() if rows} == left
+
+        clear(store)
+        assert [undo(store) for _ in range(2)] == [False, False]
+        with pytest.raises(Undone):
+            step(store)
+        assert contents(store) == {}
+
+    def test_an_order_that_is_not_there_cannot_be_confirmed(self, store: Store) -> None:
         with pytest.raises(NoResultFound):
-            verb(store)
+            store.confirm("k", "RES-9", "ana", "it comes")
         assert (contents(store), keys(store)) == ({}, [])
 
     def test_a_later_document_takes_the_place_of_the_earlier(self, store: Store) -> None:
@@ -482,6 +624,13 @@ class TestOpening:
             list(threads.map(open_and_write, range(6)))
         with closing(Store(url)) as store:
             assert said(store) == [f"{number}" for number in range(6)]
+
+
+@pytest.mark.skipif("STORE_TEST_URL" in os.environ, reason="is about SQLite")
+def test_a_commit_is_on_the_disk_before_it_is_told(store: Store) -> None:
+    full = 2
+    with store.session() as session:
+        assert session.connection().exec_driver_sql("PRAGMA synchronous").scalar() == full
 
 
 def test_a_database_that_is_closed_twice_is_closed(store: Store) -> None:
