@@ -231,7 +231,11 @@ def test_an_unknown_backend_is_refused_with_those_there_are(docker: StandIn) -> 
 def test_make_hands_the_backend_on_and_chooses_by_itself_if_there_is_none(asked: str, name: str) -> None:
     environment = {key: value for key, value in os.environ.items() if key not in ("BACKEND", "MAKEFLAGS")}
     done = subprocess.run(
-        ["make", "-n", "e2e", *asked.split()], cwd=ROOT, env=environment, capture_output=True, text=True
+        ["make", "--no-print-directory", "-n", "e2e", *asked.split()],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
     )
     assert done.stdout.splitlines()[-1].endswith(f"/python tests/e2e/where.py '{name}'")
 
