@@ -629,6 +629,9 @@ def worker(health_file: Path | None, timeout: float, as_json: bool) -> None:
             probe = _Probe(client, settings, health_file)
             if (problem := probe.look()) is not None and problem.is_refusal:
                 _fail(problem.sentence, _COULD_NOT_RUN)
+            if not signals.empty():
+                _log.info("Stopped before the worker was started.")
+                return
             worker = connection.create_worker(settings, credential)
             register(worker)
             with worker, probe:
@@ -908,8 +911,23 @@ def _check_input(orchestrator: Orchestrator[Any, Any], given: _Parsed | None) ->
     parts += [f"may have {', '.join(optional)}"] * bool(optional)
     raise click.UsageError(
         f"--input {'is missing' if given is None else 'does not fit'}: {wanted.__name__} is an object that "
-        f"{' and '.join(parts)}."
+        f"{' and '.join(parts)}{_reason(wanted, given)}."
     )
+
+
+def _reason(wanted: type[Any], given: _Parsed | None) -> str:
+    """What the type itself has against a value, if it says so; the SDK keeps it to itself."""
+    if given is None or not isinstance(given.value, dict):
+        return ""
+    try:
+        read = getattr(wanted, "from_json", None)
+        if read is not None:
+            read(given.value)
+        else:
+            wanted(**given.value)
+    except Exception as error:
+        return f" ({str(error).rstrip('.')})"
+    return ""
 
 
 # -- statuses and times

@@ -23,7 +23,9 @@ _AUTHORITY = re.compile(r"(?P<host>\[[^\]]*\]|[^:\[\]]*)(?P<port>:[^:]*)?")
 _HOST_NAME = re.compile(
     r"[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?)*\.?"
 )
-_GATEWAY = re.compile(rf"https?://({_HOST_NAME.pattern}|\[::1\])(:[0-9]{{1,5}})?(/[^\s?#@]*)?")
+_GATEWAY = re.compile(
+    rf"(?P<scheme>https?)://(?P<host>{_HOST_NAME.pattern}|\[::1\])(:[0-9]{{1,5}})?(/[^\s?#@]*)?"
+)
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -132,7 +134,7 @@ class ServiceSettings:
     Raises
     ------
     SettingsError
-        If the gateway's address is no URL.
+        If the gateway's address is no URL, or would send the numbers of cards to another machine unencrypted.
     """
 
     database_url: str = DEFAULT_DATABASE_URL
@@ -140,11 +142,21 @@ class ServiceSettings:
     model: str | None = None
 
     def __post_init__(self) -> None:
-        if self.gateway_url is not None and not _GATEWAY.fullmatch(self.gateway_url):
-            shown = re.sub("//.*@", "//***@", self.gateway_url)  # before the @ may be a password
+        if self.gateway_url is None:
+            return
+        match = _GATEWAY.fullmatch(self.gateway_url)
+        if match is None:
+            shown, query, _ = self.gateway_url.partition("?")
+            if "@" in shown:  # what stands before it may be a password, and so may a query
+                shown = "***@" + shown.rpartition("@")[2]
             raise SettingsError(
-                f"GATEWAY_URL {shown!r} is not usable: a right one is 'http://localhost:8090', "
+                f"GATEWAY_URL {shown + query!r} is not usable: a right one is 'http://localhost:8090', "
                 "where 'python -m workflows gateway' serves a local gateway."
+            )
+        if match["scheme"] == "http" and not _is_this_machine(match["host"].strip("[]")):
+            raise SettingsError(
+                f"GATEWAY_URL {self.gateway_url!r} is refused: the numbers of cards can be read on the way "
+                f"to another machine over http. Use https for '{match['host']}'."
             )
 
     @classmethod

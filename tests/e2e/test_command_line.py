@@ -620,6 +620,18 @@ def test_a_worker_goes_on_trying_while_the_task_hub_is_away(tmp_path: Path) -> N
         assert "\tstatus = " not in worker.errors  # the SDK's errors of gRPC take a line each
 
 
+@needs_signals
+def test_a_worker_that_is_stopped_before_it_begins_does_not_begin() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        with Process("worker", "--timeout", "1", ENDPOINT=endpoint) as worker:
+            silent.accept()[0].close()  # it asks
+            worker.popen.send_signal(signal.SIGTERM)
+            assert worker.ends() == 0
+            assert "Stopped before the worker was started." in worker.errors
+            assert "The worker is running" not in worker.errors
+
+
 @pytest.mark.parametrize(
     ("url", "sentence"),
     [

@@ -181,7 +181,7 @@ def test_an_empty_environment_means_local_services() -> None:
 
 
 def test_services_come_from_the_environment() -> None:
-    environ = {"DATABASE_URL": "sqlite://", "GATEWAY_URL": "http://pay:8090", "MODEL": "mine:model"}
+    environ = {"DATABASE_URL": "sqlite://", "GATEWAY_URL": "https://pay:8090", "MODEL": "mine:model"}
     assert ServiceSettings.from_environment(environ) == ServiceSettings(*environ.values())
 
 
@@ -191,10 +191,28 @@ def test_a_gateway_that_is_no_url_is_an_error_that_shows_one(url: str) -> None:
         ServiceSettings(gateway_url=url)
 
 
-def test_a_password_in_a_gateway_url_does_not_reach_the_message() -> None:
-    with pytest.raises(SettingsError, match=r"GATEWAY_URL 'http://\*\*\*@pay:8090' is not usable") as caught:
-        ServiceSettings(gateway_url="http://ana:s3cret@pay:8090")
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://ana:s3cret@pay:8090",
+        "ana:s3cret@pay:8090",
+        "http:/ana:s3cret@pay:8090",
+        "https://ana@s3cret@pay:8090",
+        "https://pay:8090/?key=s3cret",
+        "https://pay:8090/?key=ana@s3cret",
+    ],
+)
+def test_a_secret_in_a_gateway_url_does_not_reach_the_message(url: str) -> None:
+    with pytest.raises(SettingsError, match=r"GATEWAY_URL .*pay:8090.* is not usable") as caught:
+        ServiceSettings(gateway_url=url)
     assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["http://pay.example.com", "http://10.0.0.7:8090/v1"])
+def test_card_numbers_do_not_go_to_another_machine_over_http(url: str) -> None:
+    with pytest.raises(SettingsError, match="is refused: the numbers of cards can be read"):
+        ServiceSettings(gateway_url=url)
+    assert ServiceSettings(gateway_url=url.replace("http:", "https:")).gateway_url is not None
 
 
 def test_the_log_level_is_the_default_until_it_is_set() -> None:

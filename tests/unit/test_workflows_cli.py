@@ -142,8 +142,15 @@ def test_json_is_read_from_a_file_and_from_standard_input(tmp_path: Path) -> Non
 def test_an_input_that_lacks_a_field_is_refused_with_the_fields() -> None:
     message = refused(run("start", "order_workflow", "--input", '{"item": "desk"}'))
     assert message.startswith("--input does not fit: Order is an object that has item, quantity, unit_price")
+    assert message.endswith("missing 2 required positional arguments: 'quantity' and 'unit_price').\n")
     assert refused(run("start", "order_workflow")).startswith("--input is missing: Order is an object")
     assert refused(run("start", "agent")).startswith("--input is missing: Chat is an object that may have ")
+
+
+def test_an_input_that_its_type_refuses_is_refused_in_the_words_of_the_type() -> None:
+    price = '{"customer": "a", "card": "4242", "price": 0}'
+    message = refused(run("start", "subscription", "--input", price))
+    assert message.endswith("(the price of a subscription is more than 0, not 0).\n")
 
 
 @given(text=st.text() | st.text().map("@".__add__))
