@@ -237,6 +237,8 @@ class _Hub:
                 except TimeoutError:
                     state = self.find(instance_id, payloads=True)
                     custom = state.serialized_custom_status
+                    if _status(state) == "PENDING":
+                        custom = "and no worker has taken it"
                     show(f"{instance_id} is {_status(state)}{f', {custom}' if custom else ''}")
                     continue
                 if state is None:
@@ -298,10 +300,11 @@ def start(
     """Start an orchestration of the orchestrator NAME.
 
     With --wait, the exit status is 1 if it fails or is terminated. Ctrl-C ends the waiting, and not the
-    orchestration.
+    orchestration; --timeout does neither.
     """
     _check_input(_known(name, _Application().orchestrators, "orchestrator"), input_)
     value = None if input_ is None else input_.value
+    drawn = instance_id is None
     with _connected(timeout) as hub:
         instance_id = hub.client.schedule_new_orchestration(
             name, input=value, instance_id=instance_id, start_at=at, version=version
@@ -309,6 +312,8 @@ def start(
         if not wait:
             _print_done(as_json, {"instance_id": instance_id}, f"{name} {instance_id!r} is scheduled.")
             return
+        if drawn:  # whoever stops the waiting may want to know
+            click.echo(f"{name} {instance_id!r} is scheduled.", err=True)
         state = hub.wait(instance_id, as_json)
     _print_state(state, as_json)
     if _status(state) != "COMPLETED":
@@ -514,7 +519,7 @@ def schedule(action: str, timeout: float, as_json: bool) -> None:
         handle = schedules.get_schedule_client(SCHEDULE_ID)
         try:
             if action == "create":
-                handle = create_schedule(hub.client)
+                handle = create_schedule(schedules)
             elif schedules.get_schedule(SCHEDULE_ID) is None:
                 _fail(f"There is no schedule {SCHEDULE_ID!r}: 'schedule create' makes it.")
             elif action != "show":
@@ -636,7 +641,8 @@ def worker(health_file: Path | None, timeout: float, as_json: bool) -> None:
             register(worker)
             with worker, probe:
                 worker.start()  # type: ignore[no-untyped-call]
-                _log.info("The worker is running: %s", ", ".join(f"{k} {v}" for k, v in place.items()))
+                running = "is running" if problem is None else "has started, and goes on trying"
+                _log.info("The worker %s: %s", running, ", ".join(f"{k} {v}" for k, v in place.items()))
                 if as_json:
                     _print_json(place)
                 number = _wait_for_signal(signals)
@@ -673,6 +679,9 @@ class _Probe:
     def __exit__(self, *exc: object) -> None:
         self._stopping.set()
         self._thread.join()
+        if self._health_file is not None:
+            with suppress(OSError):
+                self._health_file.unlink(missing_ok=True)  # a worker that has stopped is not well
 
     def look(self) -> Problem | None:
         """Ask once; what is wrong, if anything is."""

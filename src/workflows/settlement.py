@@ -25,8 +25,7 @@ from durabletask.task import ActivityContext, OrchestrationContext, RetryPolicy,
 from workflows.services import services
 
 if TYPE_CHECKING:
-    from durabletask.client import TaskHubGrpcClient
-    from durabletask.scheduled import ScheduleClient
+    from durabletask.scheduled import ScheduleClient, ScheduledTaskClient
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +54,7 @@ class Settlement:
 
 
 def create_schedule(
-    client: "TaskHubGrpcClient",
+    schedules: "ScheduledTaskClient",
     schedule_id: str = SCHEDULE_ID,
     start_at: datetime = FIVE_PAST_MIDNIGHT,
     interval: timedelta = timedelta(days=1),
@@ -68,9 +67,9 @@ def create_schedule(
         Pauses, resumes, updates and deletes the schedule, and describes it.
     """
     # Imported here: it brings gRPC along.
-    from durabletask.scheduled import ScheduleCreationOptions, ScheduledTaskClient
+    from durabletask.scheduled import ScheduleCreationOptions
 
-    return ScheduledTaskClient(client).create_schedule(
+    return schedules.create_schedule(
         ScheduleCreationOptions(
             schedule_id,
             daily_settlement.__name__,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from durabletask.client import OrchestrationQuery, OrchestrationStatus
-from durabletask.scheduled import ScheduleNotFoundError, ScheduleStatus
+from durabletask.scheduled import ScheduledTaskClient, ScheduleNotFoundError, ScheduleStatus
 
 from workflows.quotes import Supplier, SupplierTask, supplier_offer
 from workflows.settlement import (
@@ -43,7 +43,9 @@ def let_pass(client: TaskHubGrpcClient, seconds: float) -> None:
 @pytest.fixture
 def schedule(client: TaskHubGrpcClient) -> Iterator[ScheduleClient]:
     """A schedule that settles every second."""
-    schedule = create_schedule(client, f"settlement-{uuid.uuid4().hex}", interval=timedelta(seconds=1))
+    schedule = create_schedule(
+        ScheduledTaskClient(client), f"settlement-{uuid.uuid4().hex}", interval=timedelta(seconds=1)
+    )
     yield schedule
     schedule.delete()
 
@@ -80,7 +82,7 @@ def test_a_schedule_runs_until_it_is_paused(client: TaskHubGrpcClient, schedule:
 
 
 def test_a_schedule_that_is_deleted_is_gone(client: TaskHubGrpcClient) -> None:
-    schedule = create_schedule(client, f"settlement-{uuid.uuid4().hex}")
+    schedule = create_schedule(ScheduledTaskClient(client), f"settlement-{uuid.uuid4().hex}")
     described = schedule.describe()
     assert (described.start_at, described.interval) == (FIVE_PAST_MIDNIGHT, timedelta(days=1))
     schedule.delete()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import subprocess
 import sys
 import time
@@ -16,6 +17,7 @@ from click.testing import CliRunner, Result
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from workflows import MODULES
 from workflows.cli import cli
 
 if TYPE_CHECKING:
@@ -245,3 +247,21 @@ def test_health_of_a_worker_that_never_was_well(tmp_path: Path) -> None:
     assert result.exit_code == 1
     assert json.loads(result.stdout) == {"healthy": False, "age_seconds": None}
     assert f"'{path}' cannot be looked at: No such file or directory" in result.stderr
+
+
+def documented_inputs() -> list[tuple[str, str]]:
+    """The rows of the table in docs/workflows.md: a name and the input that it is said to take."""
+    page = (Path(__file__).parents[2] / "docs" / "workflows.md").read_text()
+    return re.findall(r"^\| `(\w+)` \| `(\{.*?\})`[,;]? ?", page, re.MULTILINE)
+
+
+@pytest.mark.parametrize(("name", "given"), documented_inputs())
+def test_the_inputs_that_the_docs_name_are_accepted(name: str, given: str) -> None:
+    done = run("start", name, "--input", given, "--timeout", "0.2")
+    assert "localhost:1 cannot be reached" in done.stderr  # it has come so far
+
+
+def test_the_docs_name_an_input_of_each_workflow() -> None:
+    names = {name for name, _ in documented_inputs()}
+    started = {each.__name__ for module in MODULES for each in module.ORCHESTRATORS}
+    assert started - names == {"regional_report", "supplier_offer"}  # which others start

@@ -177,7 +177,7 @@ class TestSchedule:
         self, task_hub: TaskHub, store: Store
     ) -> None:
         book(store, **{f"jan_{day}": day for day in range(1, 32)})
-        create_schedule(task_hub.client)
+        create_schedule(ScheduledTaskClient(task_hub.client))
         advance_to(task_hub, on(31, 23))
         assert published(store) == {
             "2025-12-31": 0,
@@ -186,14 +186,14 @@ class TestSchedule:
 
     def test_it_runs_at_five_past_midnight(self, task_hub: TaskHub, store: Store) -> None:
         advance_to(task_hub, on(3, 15))
-        create_schedule(task_hub.client)
+        create_schedule(ScheduledTaskClient(task_hub.client))
         advance_to(task_hub, on(4, 0, 4))
         assert published(store) == {}
         advance_to(task_hub, on(4, 0, 5))
         assert published(store) == {"2026-01-03": 0}
 
     def test_it_says_when_it_ran_and_runs_next(self, task_hub: TaskHub) -> None:
-        schedule = create_schedule(task_hub.client)
+        schedule = create_schedule(ScheduledTaskClient(task_hub.client))
         advance_to(task_hub, on(5, 12))
         described = schedule.describe()
         assert described.schedule_id == SCHEDULE_ID
@@ -202,7 +202,7 @@ class TestSchedule:
         assert described.next_run_at == on(6, 0, 5).replace(tzinfo=timezone.utc)
 
     def test_days_of_a_pause_are_settled_by_hand(self, task_hub: TaskHub, store: Store) -> None:
-        schedule = create_schedule(task_hub.client)
+        schedule = create_schedule(ScheduledTaskClient(task_hub.client))
         advance_to(task_hub, on(2, 12))
         schedule.pause()
         advance_to(task_hub, on(5, 12))
@@ -216,7 +216,7 @@ class TestSchedule:
         assert list(published(store))[1:] == [f"2026-01-0{day}" for day in range(1, 7)]
 
     def test_it_can_be_moved_to_another_hour(self, task_hub: TaskHub) -> None:
-        schedule = create_schedule(task_hub.client)
+        schedule = create_schedule(ScheduledTaskClient(task_hub.client))
         advance_to(task_hub, on(2, 12))
         schedule.update(ScheduleUpdateOptions(start_at=on(1, 6).replace(tzinfo=timezone.utc)))
         advance_to(task_hub, on(4, 12))
@@ -225,7 +225,7 @@ class TestSchedule:
 
     def test_run_twice_a_day_it_publishes_once_a_day(self, task_hub: TaskHub, store: Store) -> None:
         book(store, jan_1=1, jan_2=2)
-        create_schedule(task_hub.client, interval=12 * HOUR)
+        create_schedule(ScheduledTaskClient(task_hub.client), interval=12 * HOUR)
         advance_to(task_hub, on(3, 23))
         assert len(runs(task_hub)) == 6
         assert published(store) == {"2025-12-31": 0, "2026-01-01": 1, "2026-01-02": 2}
@@ -233,14 +233,14 @@ class TestSchedule:
     def test_a_second_schedule_publishes_nothing_twice(self, task_hub: TaskHub, store: Store) -> None:
         book(store, jan_1=1)
         for schedule_id in ("here", "there"):
-            create_schedule(task_hub.client, schedule_id)
+            create_schedule(ScheduledTaskClient(task_hub.client), schedule_id)
         advance_to(task_hub, on(2, 12))
         assert len(runs(task_hub)) == 4
         assert published(store) == {"2025-12-31": 0, "2026-01-01": 1}
 
     def test_created_again_it_is_still_one(self, task_hub: TaskHub) -> None:
         for _ in range(2):
-            create_schedule(task_hub.client)
+            create_schedule(ScheduledTaskClient(task_hub.client))
         advance_to(task_hub, on(3, 12))
         assert [
             schedule.schedule_id for schedule in ScheduledTaskClient(task_hub.client).list_schedules()
@@ -248,7 +248,7 @@ class TestSchedule:
         assert len(runs(task_hub)) == 3
 
     def test_deleted_it_runs_no_more(self, task_hub: TaskHub) -> None:
-        schedule = create_schedule(task_hub.client)
+        schedule = create_schedule(ScheduledTaskClient(task_hub.client))
         advance_to(task_hub, on(2, 12))
         schedule.delete()
         advance_to(task_hub, on(20))
@@ -260,7 +260,7 @@ class TestSchedule:
         self, task_hub: TaskHub, store: Store
     ) -> None:
         task_hub.stub(add_up_day, side_effect=[*[RuntimeError("away")] * 5, 7])
-        create_schedule(task_hub.client)
+        create_schedule(ScheduledTaskClient(task_hub.client))
         advance_to(task_hub, on(2, 12))
         assert [run.status.name for run in runs(task_hub)] == ["FAILED", "COMPLETED"]
         assert published(store) == {"2026-01-01": 7}
@@ -270,7 +270,7 @@ class TestSchedule:
         book(store, jan_1=1)
         for activity in (add_up_day, publish_settlement):
             task_hub.stub(activity, wraps=activity, duration=3 * MINUTE)
-        create_schedule(task_hub.client)
+        create_schedule(ScheduledTaskClient(task_hub.client))
         advance_to(task_hub, on(2) + minute * MINUTE)
         task_hub.crash_worker()
         advance_to(task_hub, on(2, 12))
@@ -279,13 +279,13 @@ class TestSchedule:
     def test_what_is_delivered_twice_is_done_once(self, task_hub: TaskHub, store: Store) -> None:
         delivered_twice(task_hub)
         book(store, jan_1=1)
-        create_schedule(task_hub.client)
+        create_schedule(ScheduledTaskClient(task_hub.client))
         advance_to(task_hub, on(2, 12))
         assert published(store) == {"2025-12-31": 0, "2026-01-01": 1}
 
     def test_it_replays_after_every_turn(self) -> None:
         hub = TaskHub(check_replay="turn")
         register(hub)
-        create_schedule(hub.client)
+        create_schedule(ScheduledTaskClient(hub.client))
         hub.advance(10 * DAY)
         assert [run.status.name for run in runs(hub)] == ["COMPLETED"] * 10

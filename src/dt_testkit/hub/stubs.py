@@ -137,10 +137,11 @@ class Stub:
             try:
                 result = next(self._results)
             except StopIteration:
+                twice = "; a stub with duplicate=True takes two for each call" if self.duplicate else ""
                 raise StubExhausted(
                     f"Stub '{self.name}' was called once more than its side_effect has results "
                     f"({len(self.calls) - 1}): add one for the call by instance '{call.instance_id}' with "
-                    f"input {call.input!r}."
+                    f"input {call.input!r}{twice}."
                 ) from None
         elif self._effect is not None and not _is_exception(self._effect):
             return self._effect(context, call.input)
