@@ -21,6 +21,7 @@ from durabletask.task import (
     Task,
     TaskFailedError,
     when_all,
+    when_any,
 )
 
 from workflows import MODULES, Registrar
@@ -94,7 +95,7 @@ def order_workflow(ctx: OrchestrationContext, order: Order) -> Generator[Task[An
     try:
         wanted = Reservation(f"{key}/reserve", order.item, order.quantity)
         undo.append((orders.release, wanted.key))
-        yield ctx.call_activity(orders.reserve, input=wanted)
+        yield ctx.call_activity(orders.reserve, input=wanted, retry_policy=orders.STEP_RETRY)
 
         payment = Payment(f"{key}/charge", order.card, order.quantity * order.unit_price)
         undo.append((refund_payment, payment.key))  # was refund
@@ -102,7 +103,7 @@ def order_workflow(ctx: OrchestrationContext, order: Order) -> Generator[Task[An
 
         parcel = Parcel(f"{key}/ship", order.item, order.quantity, order.address)
         undo.append((orders.cancel_shipment, parcel.key))
-        tracking_number = yield ctx.call_activity(orders.ship, input=parcel)
+        tracking_number = yield ctx.call_activity(orders.ship, input=parcel, retry_policy=orders.STEP_RETRY)
         # Here, the customer was told.
     except TaskFailedError as failure:
         compensated, needs_attention = yield from orders.compensate(ctx, undo)
@@ -186,25 +187,34 @@ def purchase_approval(ctx: OrchestrationContext, purchase: Purchase) -> Generato
 def ask(
     ctx: OrchestrationContext, purchase: Purchase, key: str
 ) -> Generator[Task[Any], Any, Approval | None]:
-    answer = ctx.wait_for_external_event("decision", data_type=Approval)  # was "approval"
     question = purchases.request(purchase, f"{key}/ask", purchase.approver)
     yield ctx.call_activity(purchases.request_approval, input=question)
 
     for sent in range(purchase.reminders):
         later = 2 * purchase.remind_after  # was half of it
-        if (yield from purchases.answered_within(ctx, answer, later)):
-            return answer.get_result()
+        if approval := (yield from answer_within(ctx, later)):
+            return approval
         reminder = purchases.request(purchase, f"{key}/remind/{sent + 1}", purchase.approver)
         yield ctx.call_activity(purchases.send_reminder, input=reminder)
-    if (yield from purchases.answered_within(ctx, answer, purchase.escalate_after)):
-        return answer.get_result()
+    if approval := (yield from answer_within(ctx, purchase.escalate_after)):
+        return approval
 
     question = purchases.request(purchase, f"{key}/escalate", purchase.manager)
     yield ctx.call_activity(page_manager, input=question)  # was escalate
-    if (yield from purchases.answered_within(ctx, answer, purchase.give_up_after)):
-        return answer.get_result()
-    answer.cancel()
-    return None
+    return (yield from answer_within(ctx, purchase.give_up_after))
+
+
+def answer_within(ctx: OrchestrationContext, seconds: float) -> Generator[Task[Any], Any, Approval | None]:
+    timer = ctx.create_timer(timedelta(seconds=seconds))
+    while True:
+        answer = ctx.wait_for_external_event("decision")  # was "approval"
+        contenders: list[Task[Any]] = [answer, timer]
+        if (yield when_any(contenders)) is timer:
+            answer.cancel()
+            return None
+        if approval := purchases.read(answer.get_result()):
+            timer.cancel()
+            return approval
 
 
 def page_manager(ctx: ActivityContext, request: ApprovalRequest) -> None:

@@ -168,7 +168,10 @@ def kept(
     """Remind of the appointment and wait until it begins; False if an event was quicker."""
     wanted = calendar.appointment
     for seconds in sorted(set(wanted.reminders), reverse=True):
-        due = calendar.moment - timedelta(seconds=seconds)
+        try:
+            due = calendar.moment - timedelta(seconds=seconds)
+        except OverflowError:  # before the first of all days
+            continue
         if due < ctx.current_utc_datetime:
             continue
         status(ctx, calendar, "reminder")

@@ -29,6 +29,9 @@ from workflows.services import services
 
 LONGEST_QUANTITY = 18  # digits: what every database can hold
 BATCH_RETRY = RetryPolicy(first_retry_interval=timedelta(milliseconds=100), max_number_of_attempts=2)
+TELL_RETRY = RetryPolicy(
+    first_retry_interval=timedelta(seconds=1), max_number_of_attempts=5, backoff_coefficient=4.0
+)
 
 
 @dataclass(frozen=True)
@@ -126,7 +129,8 @@ def batch_import(
                 rejected_rows += result.rejected_rows
     ctx.set_custom_status({"batches": len(batches), "finished": len(batches)})
     summary = ImportSummary(request.source, imported, rejected_rows, failed_batches)
-    yield ctx.call_activity(publish_summary, input=Announcement(f"{key}/publish", summary))
+    announcement = Announcement(f"{key}/publish", summary)
+    yield ctx.call_activity(publish_summary, input=announcement, retry_policy=TELL_RETRY)
     return summary
 
 

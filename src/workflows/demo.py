@@ -180,9 +180,14 @@ def check(scenario: Scenario, state: OrchestrationState) -> None:
     if state.runtime_status is not wanted:
         because = "" if failure is None else f": {failure}"
         raise DemoError(f"{scenario.instance_id} is {state.runtime_status}, not {wanted}{because}")
-    found = failure if scenario.fails else state.get_output(type(scenario.expected))
-    if found != scenario.expected:
-        raise DemoError(f"{scenario.instance_id} ended with {found}, and not with {scenario.expected}")
+    if callable(scenario.expected):
+        found = state.get_output()
+        right, expected = scenario.expected(found), scenario.expected.__name__
+    else:
+        found = failure if scenario.fails else state.get_output(type(scenario.expected))
+        right, expected = found == scenario.expected, scenario.expected
+    if not right:
+        raise DemoError(f"{scenario.instance_id} ended with {found}, and not with {expected}")
 
 
 def export(

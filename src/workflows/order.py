@@ -26,13 +26,20 @@ from workflows.services import services
 
 logger = logging.getLogger(__name__)
 
-# A payment gateway is another company's system, and now and then it is not there. The SDK cannot tell a
-# passing failure from a lasting one, so a declined card is asked three times, too.
+# Whatever a step asks is now and then not there. The SDK cannot tell a passing failure from a lasting one, so
+# what is out of stock is asked for three times, too. The customer waits for the steps, so they are given up
+# soon; nobody waits for what is undone, so that is tried for longer than most outages last: almost two hours.
+STEP_RETRY = RetryPolicy(
+    first_retry_interval=timedelta(milliseconds=100), max_number_of_attempts=3, backoff_coefficient=2.0
+)
 PAYMENT_RETRY = RetryPolicy(
     first_retry_interval=timedelta(milliseconds=500), max_number_of_attempts=3, backoff_coefficient=2.0
 )
 UNDO_RETRY = RetryPolicy(
-    first_retry_interval=timedelta(milliseconds=100), max_number_of_attempts=4, backoff_coefficient=2.0
+    first_retry_interval=timedelta(milliseconds=100),
+    max_number_of_attempts=12,
+    backoff_coefficient=3.0,
+    max_retry_interval=timedelta(hours=1),
 )
 
 
@@ -121,6 +128,8 @@ def order_workflow(ctx: OrchestrationContext, order: Order) -> Generator[Task[An
     """Fulfil an order, or leave nothing behind."""
     if order.quantity < 1:
         raise ValueError(f"an order is for at least one piece, not for {order.quantity}")
+    if order.unit_price < 1:
+        raise ValueError(f"a piece costs at least one cent, not {order.unit_price}")
     log = ctx.create_replay_safe_logger(logger)
     key = ctx.new_uuid()  # the same on every replay, another for every run
     undo: list[Compensation] = []
@@ -128,7 +137,7 @@ def order_workflow(ctx: OrchestrationContext, order: Order) -> Generator[Task[An
         ctx.set_custom_status("reserving")
         wanted = Reservation(f"{key}/reserve", order.item, order.quantity)
         undo.append((release, wanted.key))
-        reservation = yield ctx.call_activity(reserve, input=wanted)
+        reservation = yield ctx.call_activity(reserve, input=wanted, retry_policy=STEP_RETRY)
 
         ctx.set_custom_status("charging")
         payment = Payment(f"{key}/charge", order.card, order.quantity * order.unit_price)
@@ -138,12 +147,12 @@ def order_workflow(ctx: OrchestrationContext, order: Order) -> Generator[Task[An
         ctx.set_custom_status("shipping")
         parcel = Parcel(f"{key}/ship", order.item, order.quantity, order.address)
         undo.append((cancel_shipment, parcel.key))
-        tracking_number = yield ctx.call_activity(ship, input=parcel)
+        tracking_number = yield ctx.call_activity(ship, input=parcel, retry_policy=STEP_RETRY)
 
         ctx.set_custom_status("confirming")
         confirmation = Confirmation(f"{key}/confirm", reservation, order.email, tracking_number)
         undo.append((apologize, confirmation.key))
-        yield ctx.call_activity(confirm, input=confirmation)
+        yield ctx.call_activity(confirm, input=confirmation, retry_policy=STEP_RETRY)
     except TaskFailedError as failure:
         log.info("order %s is cancelled: %s", ctx.instance_id, failure.details.message)
         compensated, needs_attention = yield from compensate(ctx, undo)
@@ -181,7 +190,8 @@ def reserve(ctx: ActivityContext, wanted: Reservation) -> str:
     """Set the pieces aside; returns the reservation."""
     if wanted.item == "out-of-stock":
         raise StepFailed(f"{wanted.quantity} of {wanted.item} are not in stock")
-    return services().store.reserve(wanted.key, f"RES-{ctx.orchestration_id}", wanted.item, wanted.quantity)
+    name = name_of("RES", ctx, wanted.key)
+    return services().store.reserve(wanted.key, name, wanted.item, wanted.quantity)
 
 
 def charge(ctx: ActivityContext, payment: Payment) -> str:
@@ -195,9 +205,13 @@ def ship(ctx: ActivityContext, parcel: Parcel) -> str:
     """Hand the pieces to the carrier; returns the tracking number."""
     if parcel.address == "undeliverable":
         raise StepFailed("no carrier delivers to this address")
-    return services().store.ship(
-        parcel.key, f"TRACK-{ctx.orchestration_id}", parcel.item, parcel.quantity, parcel.address
-    )
+    number = name_of("TRACK", ctx, parcel.key)
+    return services().store.ship(parcel.key, number, parcel.item, parcel.quantity, parcel.address)
+
+
+def name_of(kind: str, ctx: ActivityContext, key: str) -> str:
+    """A name for what a step makes: of the instance, so that people know it, and of the run by its key."""
+    return f"{kind}-{ctx.orchestration_id}-{key[:8]}"
 
 
 def confirm(ctx: ActivityContext, confirmation: Confirmation) -> None:

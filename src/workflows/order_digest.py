@@ -78,7 +78,7 @@ def order_digest(ctx: OrchestrationContext, state: DigestState) -> Generator[Tas
     ends_at = datetime.fromisoformat(state.ends_at) if state.ends_at else ctx.current_utc_datetime + period
 
     entries: list[Entry] = []
-    entry = ctx.wait_for_external_event(ENTRY_EVENT, data_type=Entry)
+    entry = ctx.wait_for_external_event(ENTRY_EVENT)
     close = ctx.wait_for_external_event(CLOSE_EVENT)
     end = ctx.create_timer(ends_at)
     status(ctx, state.number, entries)
@@ -86,12 +86,12 @@ def order_digest(ctx: OrchestrationContext, state: DigestState) -> Generator[Tas
         events: list[Task[Any]] = [entry, close, end]
         if (yield when_any(events)) is not entry:
             break
-        if is_entry(entry.get_result()):
-            entries.append(entry.get_result())
+        if received := read(entry.get_result()):
+            entries.append(received)
         else:  # someone's mistake, which must not end what others rely on
             log.warning("digest %s: an event %r is no entry", ctx.instance_id, ENTRY_EVENT)
         status(ctx, state.number, entries)
-        entry = ctx.wait_for_external_event(ENTRY_EVENT, data_type=Entry)
+        entry = ctx.wait_for_external_event(ENTRY_EVENT)
 
     closed = close.is_complete
     for task in (entry, close, end):  # nobody listens from here on: what comes now is for the next generation
@@ -116,9 +116,15 @@ def status(ctx: OrchestrationContext, number: int, entries: list[Entry]) -> None
     ctx.set_custom_status({"digest": number, "entries": len(entries)})
 
 
-def is_entry(value: Any) -> bool:
-    """Whether an event's data is an entry: whatever cannot be made one arrives as plain JSON."""
-    return isinstance(value, Entry) and (type(value.order), type(value.amount)) == (str, int)
+def read(data: Any) -> Entry | None:
+    """The entry in the data of an event, if it is one.
+
+    Given the type, the SDK would make an entry of almost anything: ``int(9.99)`` is 9.
+    """
+    match data:
+        case {"order": str(order), "amount": amount} if type(amount) is int:
+            return Entry(order, amount)
+    return None
 
 
 def publish_digest(ctx: ActivityContext, digest: Digest) -> None:

@@ -3,7 +3,7 @@
 Choose it when a workflow has to wait for someone: for minutes or for weeks, through restarts and
 deployments, at no cost while it waits. An external event races against timers: the approver is asked, is
 reminded a few times, then the manager is asked in their place; when nobody answers in the end, the purchase
-times out.
+times out. An event that is no proper answer decides nothing: the wait goes on as if it had not come.
 
 The intervals are part of the input, in seconds: days in production, fractions of a second in a
 demonstration.
@@ -18,8 +18,8 @@ from typing import Any
 
 from durabletask.task import (
     ActivityContext,
-    CancellableTask,
     OrchestrationContext,
+    RetryPolicy,
     Task,
     when_all,
     when_any,
@@ -31,6 +31,9 @@ logger = logging.getLogger(__name__)
 
 DAY = 24 * 60 * 60.0
 APPROVAL_EVENT = "approval"
+TELL_RETRY = RetryPolicy(
+    first_retry_interval=timedelta(seconds=1), max_number_of_attempts=5, backoff_coefficient=4.0
+)
 
 
 @dataclass(frozen=True)
@@ -120,8 +123,8 @@ def purchase_approval(ctx: OrchestrationContext, purchase: Purchase) -> Generato
     ctx.set_custom_status({"decision": decision.status})
     yield when_all(
         [
-            ctx.call_activity(record_decision, input=Outcome(f"{key}/record", decision)),
-            ctx.call_activity(notify_requester, input=Outcome(f"{key}/notify", decision)),
+            ctx.call_activity(activity, input=Outcome(f"{key}/{step}", decision), retry_policy=TELL_RETRY)
+            for activity, step in ((record_decision, "record"), (notify_requester, "notify"))
         ]
     )
     return decision
@@ -131,28 +134,24 @@ def ask(
     ctx: OrchestrationContext, purchase: Purchase, key: str
 ) -> Generator[Task[Any], Any, Approval | None]:
     """Ask the approver, remind them, ask the manager; None if nobody answers."""
-    answer = ctx.wait_for_external_event(APPROVAL_EVENT, data_type=Approval)
     question = request(purchase, f"{key}/ask", purchase.approver)
-    yield ctx.call_activity(request_approval, input=question)
+    yield ctx.call_activity(request_approval, input=question, retry_policy=TELL_RETRY)
 
     for reminders_sent in range(purchase.reminders):
         ctx.set_custom_status({"waiting_for": purchase.approver, "reminders_sent": reminders_sent})
-        if (yield from answered_within(ctx, answer, purchase.remind_after)):
-            return read(answer)
+        if approval := (yield from answer_within(ctx, purchase.remind_after)):
+            return approval
         reminder = request(purchase, f"{key}/remind/{reminders_sent + 1}", purchase.approver)
-        yield ctx.call_activity(send_reminder, input=reminder)
+        yield ctx.call_activity(send_reminder, input=reminder, retry_policy=TELL_RETRY)
 
     ctx.set_custom_status({"waiting_for": purchase.approver, "reminders_sent": purchase.reminders})
-    if (yield from answered_within(ctx, answer, purchase.escalate_after)):
-        return read(answer)
+    if approval := (yield from answer_within(ctx, purchase.escalate_after)):
+        return approval
 
     question = request(purchase, f"{key}/escalate", purchase.manager)
-    yield ctx.call_activity(escalate, input=question)
+    yield ctx.call_activity(escalate, input=question, retry_policy=TELL_RETRY)
     ctx.set_custom_status({"waiting_for": purchase.manager, "reminders_sent": purchase.reminders})
-    if (yield from answered_within(ctx, answer, purchase.give_up_after)):
-        return read(answer)
-    answer.cancel()
-    return None
+    return (yield from answer_within(ctx, purchase.give_up_after))
 
 
 def request(purchase: Purchase, key: str, to: str) -> ApprovalRequest:
@@ -160,25 +159,31 @@ def request(purchase: Purchase, key: str, to: str) -> ApprovalRequest:
     return ApprovalRequest(key, to, purchase.item, purchase.amount, purchase.requester)
 
 
-def answered_within(
-    ctx: OrchestrationContext, answer: CancellableTask[Approval], seconds: float
-) -> Generator[Task[Any], Any, bool]:
-    """Wait for the answer, but only so long. The timer that lost is cancelled, the answer is not."""
+def answer_within(ctx: OrchestrationContext, seconds: float) -> Generator[Task[Any], Any, Approval | None]:
+    """Wait for an answer, but only so long. One that comes when nobody waits is kept for the next wait."""
     timer = ctx.create_timer(timedelta(seconds=seconds))
-    contenders: list[Task[Any]] = [answer, timer]
-    winner = yield when_any(contenders)
-    if winner is timer:
-        return False
-    timer.cancel()
-    return True
+    while True:
+        answer = ctx.wait_for_external_event(APPROVAL_EVENT)
+        contenders: list[Task[Any]] = [answer, timer]
+        if (yield when_any(contenders)) is timer:
+            answer.cancel()
+            return None
+        if approval := read(answer.get_result()):
+            timer.cancel()
+            return approval
+        log = ctx.create_replay_safe_logger(logger)
+        log.warning("purchase %s: an event %r is no approval", ctx.instance_id, APPROVAL_EVENT)
 
 
-def read(answer: CancellableTask[Approval]) -> Approval:
-    """The answer; an event without data is not taken for a yes, nor for silence."""
-    approval: Approval | None = answer.get_result()
-    if approval is None:
-        return Approval(approved=False, by="unknown", comment="the answer was empty")
-    return approval
+def read(data: Any) -> Approval | None:
+    """The answer in the data of an event, if it is one.
+
+    Given the type, the SDK would make an answer of almost anything: ``bool("false")`` is true.
+    """
+    match data:
+        case {"approved": bool(approved), "by": str(by)}:
+            return Approval(approved, by, str(data.get("comment", "")))
+    return None
 
 
 def decide(purchase: Purchase, approval: Approval | None) -> Decision:

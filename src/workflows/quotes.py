@@ -10,6 +10,7 @@ takes the best of those that came before the deadline and tells everybody. Nobod
 - each wait has a limit, so a party that never hears of another ends all the same;
 - an event for an orchestration that has ended, or that does not exist, is dropped, and the sender does not
   hear of it. So a late quote does nothing, and a supplier that gave up early misses nothing;
+- anybody can send an event: one that is not what it should be is left out, and the wait goes on;
 - an event that comes before anybody waits for it is kept: a supplier that still thinks when the purchase is
   decided finds the verdict when it is done;
 - a start and an event that are asked for in one turn arrive in that order: the supplier is there to be asked.
@@ -19,12 +20,12 @@ Of equal quotes the one of the supplier that comes first in the alphabet is take
 
 # No postponed annotations here: the SDK rebuilds inputs from the annotations of orchestrators and activities.
 import logging
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from typing import Any, TypeVar
 
-from durabletask.task import ActivityContext, OrchestrationContext, Task, when_any
+from durabletask.task import ActivityContext, OrchestrationContext, RetryPolicy, Task, when_any
 
 from workflows.services import services
 
@@ -34,6 +35,9 @@ T = TypeVar("T")
 
 HOUR = 60 * 60.0
 REQUEST_EVENT, QUOTE_EVENT, VERDICT_EVENT = "request", "quote", "verdict"
+TELL_RETRY = RetryPolicy(
+    first_retry_interval=timedelta(seconds=1), max_number_of_attempts=5, backoff_coefficient=4.0
+)
 
 
 @dataclass(frozen=True)
@@ -144,7 +148,7 @@ def buyer(ctx: OrchestrationContext, tender: Tender) -> Generator[Task[Any], Any
     for name in names:
         ctx.send_event(ids[name], VERDICT_EVENT, data=Verdict(result.winner))
     ctx.create_replay_safe_logger(logger).info("tender %s goes to %s", ctx.instance_id, result.winner)
-    yield ctx.call_activity(publish_award, input=Award(f"{key}/publish", result))
+    yield ctx.call_activity(publish_award, input=Award(f"{key}/publish", result), retry_policy=TELL_RETRY)
     return result
 
 
@@ -156,14 +160,16 @@ def collect(
     deadline = ctx.create_timer(timedelta(seconds=seconds))
     while len(quotes) < len(names):
         ctx.set_custom_status({"quotes": len(quotes), "asked": len(names)})
-        offered = ctx.wait_for_external_event(QUOTE_EVENT, data_type=Quote)
+        offered = ctx.wait_for_external_event(QUOTE_EVENT)
         contenders: list[Task[Any]] = [offered, deadline]
         if (yield when_any(contenders)) is deadline:
             offered.cancel()
             return list(quotes.values())
-        quote: Any = offered.get_result()
-        if isinstance(quote, Quote) and quote.supplier in names:  # anybody can send an event
+        quote = read_quote(offered.get_result())
+        if quote and quote.supplier in names:
             quotes.setdefault(quote.supplier, quote)
+        else:
+            left_out(ctx, QUOTE_EVENT)
     deadline.cancel()
     return list(quotes.values())
 
@@ -173,7 +179,7 @@ def supplier_offer(ctx: OrchestrationContext, task: SupplierTask) -> Generator[T
     key = ctx.new_uuid()
     supplier = task.supplier
     ctx.set_custom_status("waiting to be asked")
-    request = yield from received(ctx, REQUEST_EVENT, QuoteRequest, task.patience)
+    request = yield from received(ctx, REQUEST_EVENT, read_request, task.patience)
     if request is None:
         return "never asked"
     if supplier.unit_price is None:
@@ -183,29 +189,71 @@ def supplier_offer(ctx: OrchestrationContext, task: SupplierTask) -> Generator[T
     quote = Quote(supplier.name, supplier.unit_price * request.quantity)
     ctx.send_event(request.buyer, QUOTE_EVENT, data=quote)
     ctx.set_custom_status("waiting for the verdict")
-    verdict = yield from received(ctx, VERDICT_EVENT, Verdict, task.patience)
+    verdict = yield from received(ctx, VERDICT_EVENT, read_verdict, task.patience)
     if verdict is None:
         return "never told"
     if verdict.winner != supplier.name:
         return "refused"
     delivery = Delivery(f"{key}/deliver", supplier.name, request.item, request.quantity)
-    yield ctx.call_activity(prepare_delivery, input=delivery)
+    yield ctx.call_activity(prepare_delivery, input=delivery, retry_policy=TELL_RETRY)
     return "awarded"
 
 
 def received(
-    ctx: OrchestrationContext, name: str, data_type: type[T], seconds: float
+    ctx: OrchestrationContext, name: str, read: Callable[[Any], T | None], seconds: float
 ) -> Generator[Task[Any], Any, T | None]:
-    """The payload of an event, if it comes in time and can be read; None otherwise."""
-    event = ctx.wait_for_external_event(name, data_type=data_type)
+    """The payload of the first proper event, if one comes in time; None otherwise."""
     limit = ctx.create_timer(timedelta(seconds=seconds))
-    contenders: list[Task[Any]] = [event, limit]
-    if (yield when_any(contenders)) is limit:
-        event.cancel()
-        return None
-    limit.cancel()
-    payload = event.get_result()
-    return payload if isinstance(payload, data_type) else None
+    while True:
+        event = ctx.wait_for_external_event(name)
+        contenders: list[Task[Any]] = [event, limit]
+        if (yield when_any(contenders)) is limit:
+            event.cancel()
+            return None
+        if payload := read(event.get_result()):
+            limit.cancel()
+            return payload
+        left_out(ctx, name)
+
+
+def left_out(ctx: OrchestrationContext, name: str) -> None:
+    """Log that an event was not what it should be."""
+    log = ctx.create_replay_safe_logger(logger)
+    log.warning("tender %s: an event %r is left out, as its data is unusable", ctx.instance_id, name)
+
+
+# What is in the data of an event, if it is what it should be. Given the type, the SDK would make it of almost
+# anything: ``int(9.99)`` is 9.
+
+
+def read_request(data: Any) -> QuoteRequest | None:
+    """A request that can be answered: the SDK sends nothing to an entity, whose id starts with "@"."""
+    match data:
+        case {"buyer": str(buyer), "item": str(item), "quantity": quantity} if is_number(quantity):
+            if buyer.strip() and not buyer.startswith("@"):
+                return QuoteRequest(buyer, item, quantity)
+    return None
+
+
+def read_quote(data: Any) -> Quote | None:
+    """A quote with a price."""
+    match data:
+        case {"supplier": str(supplier), "price": price} if is_number(price):
+            return Quote(supplier, price)
+    return None
+
+
+def read_verdict(data: Any) -> Verdict | None:
+    """A verdict, with a winner or without."""
+    match data:
+        case {"winner": str() | None as winner}:
+            return Verdict(winner)
+    return None
+
+
+def is_number(value: Any) -> bool:
+    """Whether a price or a quantity is a whole number above 0."""
+    return type(value) is int and value > 0
 
 
 def publish_award(ctx: ActivityContext, award: Award) -> None:

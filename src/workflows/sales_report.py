@@ -35,6 +35,9 @@ logger = logging.getLogger(__name__)
 REGION_RETRY = RetryPolicy(
     first_retry_interval=timedelta(milliseconds=200), max_number_of_attempts=3, backoff_coefficient=2.0
 )
+TELL_RETRY = RetryPolicy(
+    first_retry_interval=timedelta(seconds=1), max_number_of_attempts=5, backoff_coefficient=4.0
+)
 
 
 @dataclass(frozen=True)
@@ -130,17 +133,18 @@ def sales_report(ctx: OrchestrationContext, request: ReportRequest) -> Generator
         log = ctx.create_replay_safe_logger(logger)
         log.warning("report %s is without %s", request.title, ", ".join(one.region for one in missing))
     report = SalesReport(request.title, sum(one.amount for one in regions), regions, missing)
-    yield ctx.call_activity(publish_sales_report, input=ReportToPublish(f"{key}/publish", report))
+    wanted = ReportToPublish(f"{key}/publish", report)
+    yield ctx.call_activity(publish_sales_report, input=wanted, retry_policy=TELL_RETRY)
     return report
 
 
 def regional_report(ctx: OrchestrationContext, region: Region) -> Generator[Task[Any], Any, RegionalSales]:
     """Report on one region: fetch its sales, publish its page."""
     try:
-        amount = yield ctx.call_activity(fetch_sales, input=region.name)
+        amount = yield ctx.call_activity(fetch_sales, input=region.name)  # all of this is tried again
         sales = RegionalSales(region.name, amount)
         page = RegionalPage(f"{region.key}/publish", region.title, sales)
-        yield ctx.call_activity(publish_regional_page, input=page)
+        yield ctx.call_activity(publish_regional_page, input=page, retry_policy=TELL_RETRY)
     except TaskFailedError as failure:  # its own message starts with the ids of the instance and the task
         raise RegionFailed(failure.details.message) from failure
     return sales

@@ -53,7 +53,8 @@ class Scenario:
     story : str
         What happens, for the person who reads the output.
     expected : Any
-        The output, or the message of the failure where `fails` is set.
+        The output, or the message of the failure where `fails` is set; or a function that says whether the
+        output is right.
     events : tuple[Sent, ...]
         What to send to it, one after the other.
     signals : tuple[Signal, ...]
@@ -72,8 +73,13 @@ class Scenario:
     file_kind: ExportFormatKind = ExportFormatKind.JSON
 
 
-def order(instance_id: str, story: str, input: Order, expected: OrderResult) -> Scenario:
+def order(instance_id: str, story: str, input: Order, expected: Any) -> Scenario:
     return Scenario(instance_id, story, order_workflow, input, expected)
+
+
+def shipped(result: Any) -> bool:
+    """Whether an order was completed; no two have the same tracking number."""
+    return bool(result["status"] == "completed" and result["tracking_number"].startswith("TRACK-order-"))
 
 
 def cancelled(reason: str, *compensated: str) -> OrderResult:
@@ -88,13 +94,13 @@ SCENARIOS = (
         "order-completed",
         "reserved, charged, shipped, confirmed",
         Order("desk", 2, 150_00),
-        OrderResult("completed", tracking_number="TRACK-order-completed"),
+        shipped,
     ),
     order(
         "order-charge-retried",
         "the payment gateway answers at the third attempt",
         Order("lamp", 1, 40_00, card="flaky"),
-        OrderResult("completed", tracking_number="TRACK-order-charge-retried"),
+        shipped,
     ),
     order(
         "order-declined",

@@ -149,8 +149,9 @@ class ServiceSettings:
             shown, query, _ = self.gateway_url.partition("?")
             if "@" in shown:  # what stands before it may be a password, and so may a query
                 shown = "***@" + shown.rpartition("@")[2]
+            shown += "?***" if query else ""
             raise SettingsError(
-                f"GATEWAY_URL {shown + query!r} is not usable: a right one is 'http://localhost:8090', "
+                f"GATEWAY_URL {shown!r} is not usable: a right one is 'http://localhost:8090', "
                 "where 'python -m workflows gateway' serves a local gateway."
             )
         if match["scheme"] == "http" and not _is_this_machine(match["host"].strip("[]")):

@@ -179,12 +179,15 @@ class Store:
             if sqlite:
                 Path(str(parsed.database)).parent.mkdir(parents=True, exist_ok=True)
             arguments = {"timeout": _BUSY_SECONDS} if sqlite else {}
-            self._engine = create_engine(parsed, connect_args=arguments, pool_pre_ping=not sqlite)
+            # Errors are kept in histories: without what was to be written, such as names and addresses.
+            self._engine = create_engine(
+                parsed, connect_args=arguments, pool_pre_ping=not sqlite, hide_parameters=True
+            )
         except (ArgumentError, NoSuchModuleError, ModuleNotFoundError, ValueError) as error:
             raise SettingsError(f"DATABASE_URL is not usable ({error}): {usable}") from None
         except OSError as error:
             raise StoreError(f"The directory of the database cannot be made: {error}.") from error
-        shown = parsed.render_as_string(hide_password=True)
+        shown = parsed.set(query={}).render_as_string(hide_password=True)  # a query may hold secrets, too
         if sqlite:
             _prepare_sqlite(self._engine)
         try:

@@ -15,8 +15,10 @@ of both are in flight; one without a version was started before there were any, 
 - The input is older than the code, too. `Subscription.from_json` reads what the first release wrote.
 - `versioning` tells the worker to leave alone what a newer release started.
 
-Each charge has a key with the number of its period, which goes from run to run in the input. The subscriber
-cancels with the event ``"cancel"``; the period that is being charged when it comes is the last.
+Each charge has a key with the number of its period, which goes from run to run in the input. A card that is
+refused ends the subscription, as does a gateway that stays away for hours; a charge that failed may have been
+made all the same, so it is undone by its key. The subscriber cancels with the event ``"cancel"``; the period
+that is being charged when it comes is the last.
 """
 
 # No postponed annotations here: the SDK rebuilds inputs from the annotations of orchestrators and activities.
@@ -50,8 +52,13 @@ RELEASE = "2.0"
 DAY = 24 * 60 * 60.0
 YEAR = 365 * DAY
 CANCEL_EVENT = "cancel"
-CHARGE_RETRY = RetryPolicy(
-    first_retry_interval=timedelta(milliseconds=500), max_number_of_attempts=4, backoff_coefficient=2.0
+
+# What fails for good ends what was to go on for years, so everything is tried for more than three hours.
+RETRY = RetryPolicy(
+    first_retry_interval=timedelta(milliseconds=500),
+    max_number_of_attempts=12,
+    backoff_coefficient=3.0,
+    max_retry_interval=timedelta(hours=1),
 )
 
 
@@ -160,6 +167,17 @@ class PeriodCharge:
 
 
 @dataclass(frozen=True)
+class Charged:
+    """What came of a charge: the id of the payment, or why the gateway refused it.
+
+    The first release returned the id alone; the SDK makes one of these of it, as the id is the first field.
+    """
+
+    payment_id: str | None = None
+    refusal: str | None = None
+
+
+@dataclass(frozen=True)
 class Letter:
     """What to tell a subscriber, and the key of doing so."""
 
@@ -200,23 +218,26 @@ def subscription(
     if announces_renewals(ctx.version) and wanted.period > 1:
         announced = due - timedelta(seconds=wanted.announce_before)
         if (yield from cancelled_before(ctx, cancelled, announced)):
-            return (yield from end(ctx, wanted, key, "cancelled"))
+            return (yield from cancel(ctx, wanted, key))
         text = f"Your subscription renews on {due:%Y-%m-%d}, for {wanted.price / 100:.2f}."
         letter = Letter(f"{key}/announce/{wanted.period}", wanted.customer, text)
-        yield ctx.call_activity(write_to_subscriber, input=letter)
+        yield ctx.call_activity(write_to_subscriber, input=letter, retry_policy=RETRY)
     if (yield from cancelled_before(ctx, cancelled, due)):
-        return (yield from end(ctx, wanted, key, "cancelled"))
+        return (yield from cancel(ctx, wanted, key))
 
     charge = PeriodCharge(f"{key}/charge/{wanted.period}", wanted.card, wanted.price)
     try:
-        yield ctx.call_activity(charge_period, input=charge, retry_policy=CHARGE_RETRY)
+        charged = yield ctx.call_activity(charge_period, input=charge, retry_policy=RETRY)
     except TaskFailedError as failure:
-        return (yield from end(ctx, wanted, key, "lapsed", failure.details.message))
+        why = "the payment could not be made"  # the message is for those who run this, not for the subscriber
+        return (yield from lapse(ctx, wanted, key, charge, failure.details.message, why))
+    if charged.refusal is not None:
+        return (yield from lapse(ctx, wanted, key, charge, charged.refusal, charged.refusal))
     following = replace(
         wanted, period=wanted.period + 1, due=due + timedelta(seconds=wanted.interval), key=key
     )
     if cancelled.is_complete:  # while it was being charged: the next run would not hear of it
-        return (yield from end(ctx, following, key, "cancelled"))
+        return (yield from cancel(ctx, following, key))
     ctx.continue_as_new(following, save_events=True, new_version=RELEASE)
     return None
 
@@ -238,22 +259,58 @@ def cancelled_before(
     return cancelled.is_complete
 
 
-def end(
-    ctx: OrchestrationContext, wanted: Subscription, key: str, status: str, reason: str | None = None
+def cancel(
+    ctx: OrchestrationContext, wanted: Subscription, key: str
 ) -> Generator[Task[Any], Any, SubscriptionEnd]:
-    """Tell the subscriber that it is over; `wanted.period` is the one that is not paid for."""
-    text = f"Your subscription is {status}" + (f": {reason}." if reason else ".")
-    yield ctx.call_activity(write_to_subscriber, input=Letter(f"{key}/end", wanted.customer, text))
-    ctx.create_replay_safe_logger(logger).info("subscription %s is %s", ctx.instance_id, status)
-    ctx.set_custom_status({"status": status})
-    return SubscriptionEnd(status, wanted.period - 1, reason)
+    """End as the subscriber wishes; `wanted.period` is the one that is not paid for."""
+    result = SubscriptionEnd("cancelled", wanted.period - 1)
+    return (yield from end(ctx, wanted, key, result, "Your subscription is cancelled."))
 
 
-def charge_period(ctx: ActivityContext, charge: PeriodCharge) -> str:
-    """Take the money for a period; returns the payment."""
-    payment_id = services().gateway.charge(charge.key, charge.card, charge.amount)
+def lapse(
+    ctx: OrchestrationContext,
+    wanted: Subscription,
+    key: str,
+    charge: PeriodCharge,
+    reason: str,
+    why: str,
+) -> Generator[Task[Any], Any, SubscriptionEnd]:
+    """Undo the charge, of which nobody knows whether it was made, and end; the subscriber is told `why`."""
+    try:
+        yield ctx.call_activity(undo_charge, input=charge.key, retry_policy=RETRY)
+    except TaskFailedError:
+        reason += f"; a person has to find out whether {charge.key} was charged, and give it back"
+    result = SubscriptionEnd("lapsed", wanted.period - 1, reason)
+    return (yield from end(ctx, wanted, key, result, f"Your subscription is lapsed: {why}."))
+
+
+def end(
+    ctx: OrchestrationContext, wanted: Subscription, key: str, result: SubscriptionEnd, text: str
+) -> Generator[Task[Any], Any, SubscriptionEnd]:
+    """Tell the subscriber that it is over."""
+    letter = Letter(f"{key}/end", wanted.customer, text)
+    yield ctx.call_activity(write_to_subscriber, input=letter, retry_policy=RETRY)
+    ctx.create_replay_safe_logger(logger).info("subscription %s is %s", ctx.instance_id, result.status)
+    ctx.set_custom_status({"status": result.status})
+    return result
+
+
+def charge_period(ctx: ActivityContext, charge: PeriodCharge) -> Charged:
+    """Take the money for a period. A refusal is an answer, not a failure: asking again would not help."""
+    from workflows.gateway import Refused  # imported here: it brings httpx along
+
+    try:
+        payment_id = services().gateway.charge(charge.key, charge.card, charge.amount)
+    except Refused as refusal:
+        return Charged(refusal=str(refusal))
     services().store.book(charge.key, payment_id, charge.amount)
-    return payment_id
+    return Charged(payment_id)
+
+
+def undo_charge(ctx: ActivityContext, key: str) -> None:
+    """Give back what was taken with a key, or see to it that it does not come later."""
+    services().gateway.refund(key)
+    services().store.reverse(key)
 
 
 def write_to_subscriber(ctx: ActivityContext, letter: Letter) -> None:
@@ -262,5 +319,5 @@ def write_to_subscriber(ctx: ActivityContext, letter: Letter) -> None:
 
 
 ORCHESTRATORS = (subscription,)
-ACTIVITIES = (charge_period, write_to_subscriber)
+ACTIVITIES = (charge_period, undo_charge, write_to_subscriber)
 ENTITIES = ()

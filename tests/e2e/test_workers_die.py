@@ -136,6 +136,11 @@ def a_subscription(hub: TaskHub) -> Instance:
     return paper
 
 
+def a_subscription_that_lapses(hub: TaskHub) -> Instance:
+    wanted = Subscription("ana", "declined", 99_00)
+    return hub.start(subscription, input=wanted, instance_id="subscription")
+
+
 def a_tender(hub: TaskHub) -> Instance:
     suppliers = [
         Supplier("north", 90_00, 60.0),
@@ -170,6 +175,7 @@ STORIES: tuple[Story, ...] = (
     an_appointment,
     a_transfer,
     a_subscription,
+    a_subscription_that_lapses,
     a_tender,
     a_settlement,
 )

@@ -41,9 +41,9 @@ class TestOrder:
     def test_an_order_goes_through_all_steps_in_order(self, client: TaskHubGrpcClient) -> None:
         state = run(client, order_workflow, Order("desk", 2, 150_00))
         assert state.runtime_status is OrchestrationStatus.COMPLETED
-        assert state.get_output(OrderResult) == OrderResult(
-            "completed", tracking_number=f"TRACK-{state.instance_id}"
-        )
+        result = state.get_output(OrderResult)
+        assert result == OrderResult("completed", tracking_number=result.tracking_number)
+        assert result.tracking_number.startswith(f"TRACK-{state.instance_id}-")
         assert state.get_custom_status() == "completed"
         assert activities(client, state.instance_id) == ["reserve", "charge", "ship", "confirm"]
 
@@ -97,13 +97,16 @@ class TestOrder:
         assert state.get_output(OrderResult) == OrderResult(
             "cancelled", reason=reason, compensated=compensated
         )
-        asked_for = activities(client, state.instance_id)
+        steps = ["reserve", "charge", "ship", "confirm"][: len(compensated) + 1]
         undo = ["apologize", "cancel_shipment", "refund", "release"]
-        assert asked_for[len(asked_for) // 2 :] == undo[-len(compensated) - 1 :]  # the failed step's, too
+        asked_for = [*steps, *steps[-1:] * 2, *undo[-len(steps) :]]  # the failed step three times
+        assert activities(client, state.instance_id) == asked_for
 
     def test_what_cannot_be_undone_is_left_to_a_person_and_the_rest_is_undone(
-        self, client: TaskHubGrpcClient
+        self, client: TaskHubGrpcClient, request: pytest.FixtureRequest
     ) -> None:
+        if request.config.getoption("dt_backend") != "timeskip":
+            pytest.skip("it tries for almost two hours")
         order = Order("shelf", 1, 80_00, card="irrefundable", address="undeliverable")
         result = run(client, order_workflow, order).get_output(OrderResult)
         assert result.needs_attention == ["refund"]

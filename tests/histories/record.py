@@ -20,7 +20,8 @@ from workflows import register
 from workflows.agent import Chat
 from workflows.appointment import Appointment, NewTime, WallTime
 from workflows.demo import SCENARIOS, prepare_directory, record, services_of_its_own
-from workflows.job_monitor import Watch
+from workflows.gateway import GatewayError
+from workflows.job_monitor import Watch, poll_job
 from workflows.order_digest import DigestState, Entry
 from workflows.quotes import Supplier, Tender
 from workflows.sales_report import ReportRequest
@@ -80,7 +81,16 @@ def simulated() -> list[Instance]:
     def start(name: str, input: Any, instance_id: str, version: str | None = None) -> Instance:
         return hub.start(name, input=input, instance_id=instance_id, version=version)
 
+    failures = [GatewayError("the gateway answered with status 503")]
+
+    def away_once(ctx: Any, job: str) -> str:
+        if job == "ready-after-3" and failures:
+            raise failures.pop()
+        return poll_job(ctx, job)
+
+    hub.stub("poll_job", side_effect=away_once)
     monitor = start("job_monitor", Watch("ready-after-5", polls_per_generation=2), "monitor")
+    retried = start("job_monitor", Watch("ready-after-3"), "monitor-retried")
     digest = start("order_digest", DigestState(period=40 * DAY), "digest")
     digest.raise_event("entry", Entry("order-1", 300_00))
     agent = start("agent", Chat(), "agent")
@@ -88,6 +98,11 @@ def simulated() -> list[Instance]:
     agent.raise_event("message", "Thank you.")
     first = start("subscription", {"customer": "kim", "card": "4242", "price": "9.90", "days": 30}, "first")
     second = start("subscription", Subscription("ana", "4242", 9_90), "second", version=RELEASE)
+    # A renewal, where the versions differ: one that is waited for, and one that is made.
+    renewal = Subscription("raj", "4242", 9_90, period=2, due=START + timedelta(days=200), key="SUB-1")
+    renewing = start("subscription", renewal, "version-1-renewing", version="1.0")
+    made = replace(renewal, due=START + timedelta(days=30), key="SUB-2")
+    renewed = start("subscription", made, "version-1-renewed", version="1.0")
     begun = start(
         "appointment", Appointment("review", "kim", WallTime("2026-03-29T02:30", "Europe/Berlin")), "begun"
     )
@@ -101,8 +116,11 @@ def simulated() -> list[Instance]:
     moved.raise_event("move", NewTime("2027-01-16T09:00"))
     digest.raise_event("entry", Entry("order-2", 40_00))
     hub.advance(timedelta(days=100))
+    renewed.raise_event("cancel")
+    hub.settle()
     others = [each for each in hub.instances if each.name in ("supplier_offer", "regional_report")]
-    return [monitor, digest, agent, first, second, begun, moved, tender, *others]
+    subscriptions = [first, second, renewing, renewed]
+    return [monitor, retried, digest, agent, *subscriptions, begun, moved, tender, *others]
 
 
 if __name__ == "__main__":

@@ -519,7 +519,8 @@ class TestServe:
         assert (process.returncode, rest, errors) == (0, "", "")
         assert re.fullmatch(
             r"localhost:\d+ serves a task hub\. Its time starts at \d{4}-\d\d-\d\dT\d\d:\d\d:\d\d and jumps "
-            r"to what is due next while a client waits for an instance, or after 1 s without a new call\.\n",
+            r"to what is due next while a client waits for an instance, or after 1 s without a new call "
+            r"\(--time real: as real time does\)\.\n",
             line,
         )
 
@@ -558,7 +559,7 @@ class TestServe:
 
         with served("--start-time", "2030-01-01T02:00:00+02:00", "--patience", "inf") as (_, line):
             assert "starts at 2030-01-01T00:00:00 and jumps to what is due next while a client" in line
-            assert line.endswith("waits for an instance.\n")
+            assert line.endswith("waits for an instance (--time real: as real time does).\n")
             worker = TaskHubGrpcWorker(host_address=line.split()[0], logger=logging.getLogger("test_cli"))
             worker.add_orchestrator(sleep)
             worker.start()

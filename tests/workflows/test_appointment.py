@@ -342,6 +342,15 @@ class TestThePast:
         hub.run(appointment, input=DENTIST)
         assert [call.time for call in reminder.calls] == [NOON - HOUR]
 
+    @pytest.mark.parametrize("seconds", [1e12, 1e20, float("inf")])
+    def test_a_reminder_that_would_be_before_all_days_is_left_out(
+        self, task_hub: TaskHub, seconds: float
+    ) -> None:
+        reminder = task_hub.stub(remind)
+        done = task_hub.run(appointment, input=replace(DENTIST, reminders=[seconds, 60.0]))
+        assert done.status is OrchestrationStatus.COMPLETED
+        assert [call.time for call in reminder.calls] == [NOON - timedelta(minutes=1)]
+
     def test_a_reminder_that_is_due_at_once_is_sent_at_once(self) -> None:
         hub = TaskHub(start_time=NOON - HOUR)
         register(hub)

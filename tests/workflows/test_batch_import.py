@@ -227,10 +227,13 @@ class TestRetries:
             (2, 2),
         ]
 
-    def test_the_summary_is_published_without_retries(self, task_hub: TaskHub) -> None:
-        published = task_hub.stub(publish_summary, side_effect=NO)
-        task_hub.run(batch_import, input=request(1))
-        assert [call.attempt for call in published.calls] == [1]
+    def test_the_summary_is_published_though_it_takes_more_than_a_minute_of_attempts(
+        self, task_hub: TaskHub
+    ) -> None:
+        published = task_hub.stub(publish_summary, side_effect=[NO] * 4 + [None])
+        done = task_hub.run(batch_import, input=request(1))
+        assert done.status is OrchestrationStatus.COMPLETED
+        assert published.calls[-1].time - published.calls[0].time == timedelta(seconds=1 + 4 + 16 + 64)
 
 
 class TestReplay:

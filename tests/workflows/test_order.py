@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
-    from dt_testkit import Instance, Stub
+    from dt_testkit import Instance, Step, Stub
 
 ORDER = Order("desk", 2, 150_00)
 NO = RuntimeError("no")
@@ -53,6 +54,17 @@ def waits_of(stub: Stub) -> list[timedelta]:
 
 def ms(*milliseconds: int) -> list[timedelta]:
     return [timedelta(milliseconds=n) for n in milliseconds]
+
+
+UNDO_WAITS = [min(timedelta(milliseconds=100 * 3**n), timedelta(hours=1)) for n in range(11)]
+"""Between the attempts of a compensation."""
+
+
+def fail_for_good(step: Step, activity: Callable[..., Any]) -> None:
+    """Let all attempts of a step fail."""
+    for wait in (*ms(100, 200), timedelta(0)):
+        step.fail(NO, of=activity)
+        step.advance(wait)
 
 
 class Journal:
@@ -77,7 +89,9 @@ class Journal:
 class TestHappyPath:
     def test_an_order_is_completed_with_its_tracking_number(self, task_hub: TaskHub) -> None:
         order = task_hub.run(order_workflow, input=ORDER, instance_id="order-1")
-        assert result_of(order) == OrderResult("completed", tracking_number="TRACK-order-1")
+        result = result_of(order)
+        assert result == OrderResult("completed", tracking_number=result.tracking_number)
+        assert re.fullmatch("TRACK-order-1-[0-9a-f]{8}", result.tracking_number)
 
     def test_an_order_takes_no_time_when_nothing_fails(self, task_hub: TaskHub) -> None:
         started = task_hub.now
@@ -131,7 +145,7 @@ class TestStepByStep:
         step.complete("R-1", of=reserve)
         step.complete("PAY-7", of=charge)
         step.complete("T-1", of=ship)
-        step.fail(NO, of=confirm)
+        fail_for_good(step, confirm)
         seen = [step.custom_status]
         for undo in UNDO:
             step.complete(True, of=undo)
@@ -151,7 +165,7 @@ class TestStepByStep:
             (pending,) = step.pending
             keys[pending.name] = pending.input.key
             if result is NO:
-                step.fail(NO)
+                fail_for_good(step, confirm)
             else:
                 step.complete(result)
         seen = []
@@ -222,6 +236,17 @@ class TestStepsThatFailForGood:
         task_hub.stub(reserve, side_effect=NO)
         assert task_hub.run(order_workflow, input=ORDER).status is OrchestrationStatus.COMPLETED
 
+    @pytest.mark.parametrize("price", [0, -150_00])
+    def test_an_order_at_less_than_one_cent_a_piece_fails_before_any_step(
+        self, task_hub: TaskHub, price: int
+    ) -> None:
+        stock = task_hub.stub(reserve)
+        order = task_hub.run(order_workflow, input=Order("desk", 2, price))
+        assert order.status is OrchestrationStatus.FAILED
+        assert order.failure is not None
+        assert order.failure.message == f"a piece costs at least one cent, not {price}"
+        assert stock.calls == []
+
     @pytest.mark.parametrize("quantity", [0, -1])
     def test_an_order_for_less_than_one_piece_fails_before_any_step(
         self, task_hub: TaskHub, quantity: int
@@ -239,7 +264,7 @@ class TestCompensationsThatFail:
     def test_the_others_are_done_all_the_same(self, task_hub: TaskHub, failing: Callable[..., Any]) -> None:
         task_hub.stub(confirm, side_effect=NO)
         for undo in UNDO:
-            task_hub.stub(undo, side_effect=[NO] * 4 if undo is failing else [True])
+            task_hub.stub(undo, side_effect=NO if undo is failing else [True])
         result = result_of(task_hub.run(order_workflow, input=ORDER))
         others = [undo.__name__ for undo in UNDO if undo is not failing]
         assert (result.compensated, result.needs_attention) == (others, [failing.__name__])
@@ -277,24 +302,24 @@ class TestRetries:
         assert [call.attempt for call in gateway.calls] == [1, 2, 3]
 
     @pytest.mark.parametrize("activity", [reserve, ship, confirm])
-    def test_a_step_other_than_the_payment_is_tried_once(
+    def test_a_step_other_than_the_payment_is_tried_three_times_within_a_second(
         self, task_hub: TaskHub, activity: Callable[..., Any]
     ) -> None:
         stub = task_hub.stub(activity, side_effect=NO)
         task_hub.run(order_workflow, input=ORDER)
-        assert [call.attempt for call in stub.calls] == [1]
+        assert waits_of(stub) == ms(100, 200)
 
     @pytest.mark.parametrize("undo", UNDO)
-    def test_a_compensation_is_tried_four_times_at_growing_intervals(
+    def test_a_compensation_is_tried_for_almost_two_hours_at_growing_intervals(
         self, task_hub: TaskHub, undo: Callable[..., Any]
     ) -> None:
         stub = task_hub.stub(undo, side_effect=NO)
         task_hub.run(order_workflow, input=Order("desk", 1, 1, email="bounces"))
-        assert [call.attempt for call in stub.calls] == [1, 2, 3, 4]
-        assert waits_of(stub) == ms(100, 200, 400)
+        assert waits_of(stub) == UNDO_WAITS
+        assert timedelta(hours=1.8) < sum(UNDO_WAITS, timedelta(0)) < timedelta(hours=2)
 
     def test_a_compensation_that_succeeds_at_the_last_attempt_counts_as_done(self, task_hub: TaskHub) -> None:
-        task_hub.stub(release, side_effect=[NO, NO, NO, True])
+        task_hub.stub(release, side_effect=[NO] * 11 + [True])
         result = result_of(task_hub.run(order_workflow, input=Order("desk", 1, 1, card="declined")))
         assert (result.compensated, result.needs_attention) == (["release"], [])
 
@@ -330,10 +355,10 @@ class TestReplay:
         step = drive(order_workflow, ORDER, instance_id="order-undone")
         step.complete("R-1", of=reserve)
         step.complete("PAY-7", of=charge)
-        step.fail(RuntimeError("no"), of=ship)
+        fail_for_good(step, ship)
         step.complete(False, of=cancel_shipment)
-        for wait in (*ms(100, 200, 400), timedelta(0)):
-            step.fail(RuntimeError("no"), of=refund)
+        for wait in (*UNDO_WAITS, timedelta(0)):
+            step.fail(NO, of=refund)
             step.advance(wait)
         step.complete(True, of=release)
         assert (step.output["compensated"], step.output["needs_attention"]) == (["release"], ["refund"])

@@ -302,7 +302,16 @@ class TestKeys:
 class TestMistakes:
     @pytest.mark.parametrize(
         "data",
-        [None, "desk", {"order": "desk"}, {"order": "a", "amount": None}, {"order": "a", "amount": "b"}],
+        [
+            None,
+            "desk",
+            {"order": "desk"},
+            {"order": "a", "amount": None},
+            {"order": "a", "amount": "5"},
+            {"order": "a", "amount": 9.99},
+            {"order": "a", "amount": True},
+            {"order": 7, "amount": 5},
+        ],
     )
     def test_an_event_that_is_no_entry_is_left_out(self, task_hub: TaskHub, store: Store, data: Any) -> None:
         instance = started(task_hub)

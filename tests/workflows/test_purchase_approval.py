@@ -97,7 +97,7 @@ class TestAnswers:
         instance = asked(task_hub)
         instance.raise_event("aproval", YES)
         task_hub.settle()
-        assert kinds(instance) == ["event", "timer"]
+        assert sorted(kinds(instance)) == ["event", "timer"]
 
     def test_an_answer_before_the_question_counts(self, task_hub: TaskHub) -> None:
         instance = task_hub.start(purchase_approval, input=CAR)
@@ -133,11 +133,44 @@ class TestAnswers:
         task_hub.settle()
         assert decision_of(instance) == Decision("approved", "car", "kim", "ana")
 
-    def test_an_answer_that_is_no_approval_fails_the_purchase(self, task_hub: TaskHub) -> None:
+    @pytest.mark.parametrize(
+        "data",
+        [
+            "yes",
+            True,
+            None,
+            [1],
+            {"ok": 1},
+            {"approved": True},
+            {"approved": "false", "by": "ana"},
+            {"approved": 1, "by": "ana"},
+            {"approved": None, "by": "ana"},
+            {"approved": True, "by": None},
+        ],
+    )
+    def test_an_event_that_is_no_approval_is_left_out_and_the_wait_goes_on(
+        self, task_hub: TaskHub, data: Any, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        start = task_hub.now
         instance = asked(task_hub)
-        instance.raise_event("approval", "yes")
+        task_hub.advance(DAY / 2)
+        instance.raise_event("approval", data)
         task_hub.settle()
-        assert instance.status is OrchestrationStatus.FAILED
+        assert caplog.messages == ["purchase car-1: an event 'approval' is no approval"]
+        assert sorted(kinds(instance)) == ["event", "timer"]
+        reminder = task_hub.stub(send_reminder)
+        task_hub.advance(DAY)
+        assert [call.time - start for call in reminder.calls] == [DAY]
+        instance.raise_event("approval", YES)
+        assert decision_of(instance.wait()).status == "approved"
+
+    def test_an_event_that_is_no_approval_does_not_hide_the_answer_behind_it(self, task_hub: TaskHub) -> None:
+        task_hub.stub(request_approval, duration=timedelta(hours=1))
+        instance = asked(task_hub)
+        for data in ("yes", {"approved": "no", "by": "ana"}, NO):
+            instance.raise_event("approval", data)
+        task_hub.advance(timedelta(hours=1))
+        assert decision_of(instance).status == "rejected"
 
     def test_an_answer_after_the_end_changes_nothing(self, task_hub: TaskHub) -> None:
         instance = task_hub.run(purchase_approval, input=CAR)
@@ -300,13 +333,14 @@ class TestTheDecision:
     @pytest.mark.parametrize(
         "activity", [request_approval, send_reminder, escalate, record_decision, notify_requester]
     )
-    def test_an_activity_that_fails_fails_the_purchase_at_the_first_attempt(
+    def test_an_activity_that_fails_for_good_fails_the_purchase_after_a_minute_of_attempts(
         self, task_hub: TaskHub, activity: Any
     ) -> None:
         stub = task_hub.stub(activity, side_effect=RuntimeError("no"))
         instance = task_hub.run(purchase_approval, input=CAR)
         assert instance.status is OrchestrationStatus.FAILED
-        assert [call.attempt for call in stub.calls] == [1]
+        assert [call.attempt for call in stub.calls] == [1, 2, 3, 4, 5]
+        assert stub.calls[-1].time - stub.calls[0].time == timedelta(seconds=1 + 4 + 16 + 64)
 
 
 class TestReplay:

@@ -144,12 +144,31 @@ class TestEvents:
     """Anybody can send an event; what a buyer or a supplier does not expect changes nothing."""
 
     @pytest.mark.parametrize(
-        "payload", [{"supplier": "nobody", "price": 1}, {"colour": "red"}, "cheap", None, [1]]
+        "payload",
+        [
+            {"supplier": "nobody", "price": 1},
+            {"colour": "red"},
+            "cheap",
+            None,
+            [1],
+            {"supplier": "ana", "price": "0"},
+            {"supplier": "ana", "price": None},
+            {"supplier": "ana", "price": True},
+            {"supplier": "ana", "price": 1.5},
+            {"supplier": "ana", "price": 0},
+            {"supplier": "ana", "price": -5},
+            {"supplier": ["ana"], "price": 3},
+        ],
     )
-    def test_a_quote_from_nobody_who_was_asked_is_ignored(self, task_hub: TaskHub, payload: Any) -> None:
+    def test_what_is_no_quote_of_somebody_who_was_asked_is_left_out(
+        self, task_hub: TaskHub, payload: Any, caplog: pytest.LogCaptureFixture
+    ) -> None:
         running = task_hub.start(buyer, input=tender(Supplier("ana", 3_00, 3600)))
         task_hub.settle()
         running.raise_event(QUOTE_EVENT, payload)
+        task_hub.settle()
+        message = f"tender {running.instance_id}: an event 'quote' is left out, as its data is unusable"
+        assert caplog.messages == [message]
         assert result_of(running.wait()) == TenderResult("ana", [Quote("ana", 30_00)])
 
     def test_of_two_quotes_of_a_supplier_the_first_counts(self, task_hub: TaskHub) -> None:
@@ -179,18 +198,38 @@ class TestEvents:
         step.advance(timedelta(seconds=60))
         assert step.output == "refused"
 
-    @pytest.mark.parametrize("payload", ["what?", None, {"colour": "red"}])
-    def test_a_message_that_cannot_be_read_counts_as_none(self, payload: Any) -> None:
+    @pytest.mark.parametrize(
+        "payload",
+        [
+            "what?",
+            None,
+            {"colour": "red"},
+            {"buyer": 1, "item": "desk", "quantity": 10},
+            {"buyer": "buyer-1", "item": ["desk"], "quantity": 10},
+            {"buyer": "buyer-1", "item": "desk", "quantity": "10"},
+            {"buyer": "buyer-1", "item": "desk", "quantity": 0},
+            {"buyer": " ", "item": "desk", "quantity": 10},
+            {"buyer": "@account@ana", "item": "desk", "quantity": 10},
+        ],
+    )
+    def test_what_is_no_request_is_left_out_and_the_limit_stays(self, payload: Any) -> None:
         step = drive(supplier_offer, SupplierTask(ANA, patience=3600))
+        step.advance(HOUR / 2)
         step.raise_event(REQUEST_EVENT, payload)
+        assert step.custom_status == "waiting to be asked"
+        step.advance(HOUR / 2)
         assert step.output == "never asked"
 
-    def test_a_verdict_that_cannot_be_read_counts_as_none(self) -> None:
+    @pytest.mark.parametrize("payload", ["raj", None, {"colour": "red"}, {"winner": 5}, {"winner": ["ana"]}])
+    def test_what_is_no_verdict_is_left_out_and_the_one_behind_it_counts(self, payload: Any) -> None:
         step = drive(supplier_offer, SupplierTask(ANA, patience=3600))
+        step.raise_event(REQUEST_EVENT, "what?")
         step.raise_event(REQUEST_EVENT, QuoteRequest("buyer-1", "desk", 10))
-        step.raise_event(VERDICT_EVENT, {"colour": "red"})
         step.advance(timedelta(0))
-        assert step.output == "never told"
+        step.raise_event(VERDICT_EVENT, payload)
+        assert step.custom_status == "waiting for the verdict"
+        step.raise_event(VERDICT_EVENT, Verdict("raj"))
+        assert step.output == "refused"
 
 
 class TestInterruptions:
@@ -214,9 +253,10 @@ class TestInterruptions:
         assert suppliers_of(task_hub)["ana"].output == "awarded"
 
     def test_a_winner_that_fails_leaves_the_result_as_it_is(self, task_hub: TaskHub) -> None:
-        task_hub.stub(prepare_delivery, side_effect=RuntimeError("no"))
+        delivery = task_hub.stub(prepare_delivery, side_effect=RuntimeError("no"))
         done = task_hub.run(buyer, input=tender(ANA, RAJ))
-        task_hub.settle()
+        task_hub.advance(HOUR)
+        assert [call.attempt for call in delivery.calls] == [1, 2, 3, 4, 5]
         assert result_of(done).winner == "raj"
         assert suppliers_of(task_hub)["raj"].status is OrchestrationStatus.FAILED
         assert suppliers_of(task_hub)["ana"].output == "refused"

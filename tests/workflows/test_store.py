@@ -23,7 +23,8 @@ from freezegun import freeze_time
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import create_engine, select
-from sqlalchemy.exc import IntegrityError, NoResultFound
+from sqlalchemy import text as sql
+from sqlalchemy.exc import IntegrityError, NoResultFound, SQLAlchemyError
 
 from workflows.settings import SettingsError
 from workflows.store import Base, Document, LedgerEntry, Message, Store, StoreError, Undone
@@ -557,6 +558,22 @@ class TestOpening:
     def test_the_address_is_shown_without_the_password(self, tmp_path: Path) -> None:
         with closing(Store(f"sqlite:///{tmp_path / 'x.db'}")) as store:
             assert store.url == f"sqlite:///{tmp_path / 'x.db'}"
+
+    def test_the_address_is_shown_without_the_query(self, tmp_path: Path) -> None:
+        with closing(Store(f"sqlite:///{tmp_path / 'x.db'}?timeout=5")) as store:
+            assert store.url == f"sqlite:///{tmp_path / 'x.db'}"
+
+    def test_a_database_that_cannot_be_opened_is_named_without_the_query(self, tmp_path: Path) -> None:
+        message = refusal(f"sqlite:///{tmp_path}?timeout=5", StoreError)
+        assert f"'sqlite:///{tmp_path}' cannot be opened" in message
+
+    def test_an_error_does_not_tell_what_was_to_be_written(self, store: Store) -> None:
+        with store.session() as session:
+            session.execute(sql("DROP TABLE outbox"))
+        with pytest.raises(SQLAlchemyError) as caught:
+            store.notify("k", "ana", "1 Harbour Street")
+        assert "outbox" in str(caught.value)
+        assert "1 Harbour Street" not in str(caught.value)
 
     @pytest.mark.parametrize(
         "url",

@@ -18,15 +18,18 @@ from workflows import register
 from workflows import subscription as module
 from workflows.order import Order, order_workflow
 from workflows.quotes import Supplier, Tender, buyer
+from workflows.store import Undone
 from workflows.subscription import (
     CANCEL_EVENT,
-    CHARGE_RETRY,
     RELEASE,
+    RETRY,
+    Charged,
     PeriodCharge,
     Subscription,
     SubscriptionEnd,
     charge_period,
     subscription,
+    undo_charge,
     write_to_subscriber,
 )
 
@@ -64,7 +67,7 @@ class FirstRelease:
             yield ctx.call_activity("write_to_subscriber", input=letter)
             return {"status": "cancelled", "periods": period - 1, "reason": None}
         charge = {"key": f"{key}/charge/{period}", "card": wanted["card"], "amount": 9_90}
-        yield ctx.call_activity("charge_period", input=charge, retry_policy=CHARGE_RETRY)
+        yield ctx.call_activity("charge_period", input=charge, retry_policy=RETRY)
         following = {"period": period + 1, "due": (due + wanted["days"] * DAY).isoformat(), "key": key}
         ctx.continue_as_new({**wanted, **following}, save_events=True)
         return None
@@ -298,15 +301,106 @@ class TestCharges:
         running = start(task_hub, Subscription("ana", "declined", 9_90))
         task_hub.advance(DAY)
         assert ended(running) == SubscriptionEnd("lapsed", 0, "the card was declined")
-        assert [call.attempt for call in charges.calls] == [1, 2, 3, 4]
+        assert [call.attempt for call in charges.calls] == [1]  # a refusal is an answer
         assert texts(letters) == ["Your subscription is lapsed: the card was declined."]
         assert gateway.payments == {}
+        assert running.custom_status == {"status": "lapsed"}
 
     def test_one_that_is_declined_later_leaves_what_was_paid(self, task_hub: TaskHub) -> None:
-        task_hub.stub(charge_period, side_effect=["P-1", "P-2", *[RuntimeError("no")] * 4])
+        declined = Charged(refusal="no")
+        task_hub.stub(charge_period, side_effect=[Charged("P-1"), Charged("P-2"), declined])
         running = start(task_hub)
         task_hub.advance(3 * YEAR)
         assert ended(running) == SubscriptionEnd("lapsed", 2, "no")
+
+    @pytest.mark.parametrize("activity", [charge_period, write_to_subscriber])
+    def test_an_outage_of_three_hours_ends_nothing(self, task_hub: TaskHub, activity: Any) -> None:
+        running = start(task_hub)
+        task_hub.advance(DAY)
+
+        def away(ctx: Any, input: Any) -> Any:
+            if task_hub.now < first[0] + timedelta(hours=3):
+                raise ConnectionError("reset")
+            return activity(ctx, input)
+
+        stub = task_hub.stub(activity, side_effect=away)
+        first = [START + YEAR - (0 if activity is charge_period else 7) * DAY]
+        task_hub.advance(2 * YEAR)
+        assert [call.attempt for call in stub.calls][-2:] == [12, 1]
+        assert running.custom_status["period"] == 4
+
+    def test_a_gateway_that_stays_away_ends_it_and_the_letter_does_not_quote_it(
+        self, task_hub: TaskHub, charges: Stub, letters: Stub, gateway: LocalGateway
+    ) -> None:
+        charges = task_hub.stub(charge_period, side_effect=RuntimeError("(4242) away"))
+        running = start(task_hub)
+        task_hub.advance(DAY)
+        assert ended(running) == SubscriptionEnd("lapsed", 0, "(4242) away")
+        assert charges.calls[-1].time - charges.calls[0].time > timedelta(hours=3)
+        assert texts(letters) == ["Your subscription is lapsed: the payment could not be made."]
+
+    @pytest.mark.parametrize("version", VERSIONS)
+    def test_money_that_was_taken_and_could_not_be_booked_is_given_back(
+        self,
+        task_hub: TaskHub,
+        store: Store,
+        gateway: LocalGateway,
+        monkeypatch: pytest.MonkeyPatch,
+        version: str | None,
+    ) -> None:
+        def full(*args: Any) -> None:
+            raise OSError("no space left")
+
+        charges = task_hub.stub(charge_period, wraps=charge_period)
+        with monkeypatch.context() as patch:
+            patch.setattr(store, "book", full)
+            running = start(task_hub, version=version)
+            task_hub.advance(DAY)
+        assert ended(running).status == "lapsed"
+        assert [payment.refunded for payment in gateway.payments.values()] == [True]
+        with pytest.raises(Undone):
+            charge_period(None, charges.calls[0].input)  # type: ignore[arg-type]
+        assert "ledger" not in contents(store)
+
+    def test_a_charge_that_was_made_and_is_reported_as_failed_is_undone_once(
+        self, task_hub: TaskHub, store: Store, gateway: LocalGateway
+    ) -> None:
+        delivered_twice(task_hub)
+
+        def made(ctx: Any, charge: PeriodCharge) -> None:
+            charge_period(ctx, charge)
+            raise ConnectionError("reset")
+
+        task_hub.stub(charge_period, side_effect=made)
+        running = start(task_hub)
+        task_hub.advance(DAY)
+        assert ended(running) == SubscriptionEnd("lapsed", 0, "reset")
+        assert [payment.refunded for payment in gateway.payments.values()] == [True]
+        assert [amount for _, amount in contents(store)["ledger"]] == [-9_90, 9_90]
+
+    def test_a_charge_that_comes_after_it_has_lapsed_takes_nothing(
+        self, task_hub: TaskHub, store: Store, gateway: LocalGateway
+    ) -> None:
+        charges = task_hub.stub(charge_period, side_effect=ConnectionError("reset"))
+        running = start(task_hub)
+        task_hub.advance(DAY)
+        assert ended(running).status == "lapsed"
+        late = charge_period(None, charges.calls[0].input)  # type: ignore[arg-type]
+        assert late == Charged(refusal="the payment was given back before it came")
+        assert (gateway.payments, "ledger" in contents(store)) == ({}, False)
+
+    def test_a_charge_that_cannot_be_undone_is_left_to_a_person(
+        self, task_hub: TaskHub, charges: Stub, letters: Stub
+    ) -> None:
+        charges = task_hub.stub(charge_period, side_effect=RuntimeError("no"))
+        undo = task_hub.stub(undo_charge, side_effect=RuntimeError("no"))
+        running = start(task_hub)
+        task_hub.advance(DAY)
+        key = charges.calls[0].input.key
+        todo = f"no; a person has to find out whether {key} was charged, and give it back"
+        assert ended(running) == SubscriptionEnd("lapsed", 0, todo)
+        assert undo.calls[-1].time - undo.calls[0].time > timedelta(hours=3)
+        assert len(letters.calls) == 1
 
 
 class TestVersions:
