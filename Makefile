@@ -5,12 +5,13 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 SECONDS ?= 300
 
-.PHONY: help setup demo test e2e fuzz bench coverage-table lint format typecheck clean
+.PHONY: help setup demo test e2e fuzz bench coverage-table hazard-table lint format typecheck clean
 
 help: ## List the targets
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 setup: $(READY) ## Make the virtual environment (the other targets do it by themselves)
+	@echo "Ready: . $(BIN)/activate"
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
@@ -36,6 +37,9 @@ bench: $(READY) ## Measure, side by side on this machine
 
 coverage-table: $(READY) ## Write the tables of docs/coverage.md: each member of the SDK and its test
 	$(BIN)/python tests/conformance/coverage_table.py
+
+hazard-table: $(READY) ## Write the table of docs/hazards.md: each hazard, and what is found of it in the corpus
+	$(BIN)/python tests/determinism/hazard_table.py
 
 lint: $(READY) ## Style and format
 	$(BIN)/ruff check .

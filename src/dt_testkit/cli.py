@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from dt_testkit.history import History
     from dt_testkit.hub import TaskHub
+    from dt_testkit.lint import Report
 
 _SUFFIXES = (".json", ".jsonl", ".json.gz", ".jsonl.gz")
 _MOST = 64 * 1024 * 1024
@@ -162,6 +163,7 @@ def serve(port: int, host: str, time: str, start_time: str | None, patience: flo
     Exit status: 0 if it was ended so, 2 if it could not be served.
     """
     import logging
+    import secrets
     import signal
     from contextlib import suppress
     from datetime import datetime, timezone
@@ -180,13 +182,15 @@ def serve(port: int, host: str, time: str, start_time: str | None, patience: flo
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda number, _: signals.put(number))
     never = patience == float("inf")
-    with TaskHub(start_time=start).serve(
+    # A seed of its own, so that no two draw the same ids: what a worker writes to may outlive the hub.
+    with TaskHub(start_time=start, seed=secrets.randbits(32)).serve(
         port, host=host, time="real" if time == "real" else "skip", patience=None if never else patience
     ) as server:
         passes = "passes as real time does"
         if time == "skip":
             passes = "jumps to what is due next while a client waits for an instance"
             passes += "" if never else f", or after {patience:g} s without a new call"
+            passes += " (--time real: as real time does)"
         begin = server.hub.now.isoformat(timespec="seconds")
         _print(f"{server.address} serves a task hub. Its time starts at {begin} and {passes}.")
         while True:
@@ -202,6 +206,45 @@ def _moment(text: str) -> datetime:
         return datetime.fromisoformat(text[:-1] + "+00:00" if text.endswith(("Z", "z")) else text)
     except ValueError:
         raise _CannotRun(f"--start-time is a moment such as 2026-01-01T09:30:00, not {text!r}.") from None
+
+
+@main.command()
+@click.argument("paths", metavar="[PATH]...", nargs=-1)
+@click.option("--select", metavar="CODES", default="", help="Look for these alone: DT101,DT102 or DT10.")
+@click.option("--ignore", metavar="CODES", default="", help="Do not look for these.")
+@click.option("--fix", is_flag=True, help="Mend what can be mended mechanically.")
+@click.option(
+    "--format",
+    "style",
+    type=click.Choice(["text", "json", "sarif", "github"]),
+    default="text",
+    show_default=True,
+    help="How to print what was found.",
+)
+@click.pass_context
+def lint(ctx: click.Context, paths: tuple[str, ...], select: str, ignore: str, fix: bool, style: str) -> None:
+    """Look for what makes orchestrators take another way when they are replayed.
+
+    Each PATH is a Python file or a directory of them; nothing of it is imported. Without one, it is what
+    [tool.dt-testkit.lint] in pyproject.toml names.
+
+    Exit status: 0 if there is no error and no warning, 1 if there is one, 2 if it could not be run.
+    """
+    from dt_testkit.lint import fix_paths, lint_paths
+
+    def look() -> Report:
+        return lint_paths(paths, select=_codes(select), ignore=_codes(ignore))
+
+    report = look()
+    if fix and (fixed := fix_paths(report)):
+        click.echo(f"Fixed {_count(fixed, 'finding')}.", err=True)
+        report = look()
+    _print(report.render(style))
+    ctx.exit(0 if report.ok else _FOUND)
+
+
+def _codes(text: str) -> list[str]:
+    return [code.strip().upper() for code in text.split(",") if code.strip()]
 
 
 # -- finding and reading histories

@@ -1,0 +1,653 @@
+"""The hazards: what makes an orchestrator take another way when it is replayed. The one table of them.
+
+An orchestrator is run again from its start whenever something happens to it, so each run has to ask for the
+same things in the same order. Whatever tells one run from another is a hazard, and has a code here. The page
+``docs/lint.md`` is rendered from this table.
+
+Names in `calls` and `reads` are dotted. ``*`` stands for one part, a ``**`` at the end for any number of
+them; ``x.Path.exists`` is also the method of what ``x.Path()`` returns. The first hazard that has an exact
+name for a call takes it, then the first with a pattern.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Literal
+
+Severity = Literal["error", "warning", "note"]
+
+
+@dataclass(frozen=True)
+class Hazard:
+    """One kind of mistake.
+
+    Attributes
+    ----------
+    code, name : str
+        How it is called, in findings and in ignores: ``"DT101"``, ``"wall-clock"``.
+    title : str
+        What it is, in a few words.
+    severity : str
+        ``"error"``, ``"warning"`` or ``"note"``.
+    why : str
+        What happens in production.
+    instead : str
+        The durable way to do it.
+    wrong, right : str
+        The body of an orchestrator that does it, and of one that does not.
+    calls, reads : tuple[str, ...]
+        Which calls, and which attributes that are merely read, are such a hazard.
+    pure : tuple[str, ...]
+        What the patterns of `calls` match though there is nothing wrong with it.
+    """
+
+    code: str
+    name: str
+    title: str
+    severity: Severity
+    why: str
+    instead: str
+    wrong: str
+    right: str
+    calls: tuple[str, ...] = ()
+    reads: tuple[str, ...] = ()
+    pure: tuple[str, ...] = ()
+
+
+def _each(module: str, names: str) -> tuple[str, ...]:
+    return tuple(f"{module}.{name}" for name in names.split())
+
+
+HAZARDS: tuple[Hazard, ...] = (
+    Hazard(
+        "DT101",
+        "wall-clock",
+        "the wall clock",
+        "error",
+        "each replay reads another time, so it may take another way or ask for something else",
+        "use `ctx.current_utc_datetime`, or read the clock in an activity",
+        "started = datetime.now(timezone.utc)\nyield ctx.call_activity(work, input=started.isoformat())",
+        "started = ctx.current_utc_datetime\nyield ctx.call_activity(work, input=started.isoformat())",
+        calls=(
+            *_each("datetime.datetime", "now utcnow today"),
+            "datetime.date.today",
+            *_each(
+                "time",
+                "time time_ns monotonic monotonic_ns perf_counter perf_counter_ns process_time "
+                "process_time_ns thread_time thread_time_ns clock_gettime clock_gettime_ns",
+            ),
+            *_each("time", "localtime gmtime ctime asctime strftime"),
+            *_each("pendulum", "now today tomorrow yesterday"),
+            *_each("arrow", "now utcnow"),
+            *_each("arrow.Arrow", "now utcnow"),
+            *_each("pandas.Timestamp", "now utcnow today"),
+            "django.utils.timezone.now",
+            "os.times",
+            "timeit.default_timer",
+            "email.utils.localtime",
+            "email.utils.formatdate",
+        ),
+    ),
+    Hazard(
+        "DT102",
+        "random",
+        "chance",
+        "error",
+        "each replay draws another value, so it may take another way or ask for something else",
+        "draw it in an activity, or use `random.Random(ctx.instance_id)`",
+        "if random.random() < 0.5:\n    yield ctx.call_activity(work)",
+        "if random.Random(ctx.instance_id).random() < 0.5:\n    yield ctx.call_activity(work)",
+        calls=(
+            *_each(
+                "random",
+                "random randint randrange choice choices shuffle sample uniform triangular betavariate "
+                "expovariate gammavariate gauss lognormvariate normalvariate vonmisesvariate paretovariate "
+                "weibullvariate getrandbits randbytes binomialvariate seed getstate setstate",
+            ),
+            "random.Random",
+            "random.SystemRandom",
+            "random.SystemRandom.*",
+            "secrets.**",
+            "os.urandom",
+            "os.getrandom",
+            "numpy.random.*",
+            "numpy.random.mtrand.*",
+            "ssl.RAND_bytes",
+            "hash",
+            "faker.**",
+        ),
+        pure=("secrets.compare_digest", "numpy.random.SeedSequence", "numpy.random.Generator"),
+    ),
+    Hazard(
+        "DT103",
+        "identity",
+        "identity",
+        "error",
+        "each replay makes another one, so what is named by it is done again or never found",
+        "use `ctx.new_uuid()`, or `uuid.uuid5` of values from the history",
+        "yield ctx.call_activity(work, input=str(uuid.uuid4()))",
+        "yield ctx.call_activity(work, input=ctx.new_uuid())",
+        calls=(
+            *_each("uuid", "uuid1 uuid4 uuid6 uuid7 getnode"),
+            "id",
+            *_each("ulid", "new ULID"),
+            "nanoid.generate",
+            "shortuuid.uuid",
+            "bson.ObjectId",
+            *_each("threading", "get_ident get_native_id"),
+        ),
+    ),
+    Hazard(
+        "DT104",
+        "blocking",
+        "blocking",
+        "error",
+        "it blocks the worker's thread, on every replay again, and nothing of it is in the history",
+        "use `yield ctx.create_timer(...)` to wait, and `ctx.wait_for_external_event` or a task to be woken",
+        "time.sleep(30)\nyield ctx.call_activity(work)",
+        "yield ctx.create_timer(timedelta(seconds=30))\nyield ctx.call_activity(work)",
+        calls=(
+            "time.sleep",
+            "asyncio.sleep",
+            *_each("threading.Lock", "acquire __enter__"),
+            *_each("threading.RLock", "acquire __enter__"),
+            *_each("threading.Semaphore", "acquire __enter__"),
+            *_each("threading.BoundedSemaphore", "acquire __enter__"),
+            *_each("threading.Condition", "acquire wait wait_for __enter__"),
+            "threading.Event.wait",
+            "threading.Barrier.wait",
+            "threading.Thread.join",
+            "multiprocessing.Process.join",
+            *_each("concurrent.futures.Future", "result exception"),
+            *_each("concurrent.futures", "wait as_completed"),
+            *_each("asyncio.Future", "result"),
+            *_each("asyncio.Lock", "acquire __enter__"),
+            "asyncio.Event.wait",
+            *_each("select", "select poll"),
+            *_each("signal", "pause sigwait"),
+            "gevent.sleep",
+            "eventlet.sleep",
+            "input",
+            "multiprocessing.Lock.acquire",
+            "multiprocessing.Lock.__enter__",
+        ),
+    ),
+    Hazard(
+        "DT105",
+        "input-output",
+        "input and output",
+        "error",
+        "it is done again on every replay, and its result may differ each time",
+        "do it in an activity, whose result is kept in the history",
+        'body = requests.get("https://example.com").text\nyield ctx.call_activity(work, input=body)',
+        "body = yield ctx.call_activity(fetch)\nyield ctx.call_activity(work, input=body)",
+        calls=(
+            "open",
+            *_each("io", "open FileIO open_code"),
+            *_each("os", "open read write system popen remove unlink rename replace mkdir makedirs rmdir"),
+            *_each(
+                "os", "removedirs symlink link chmod chown utime truncate kill fork execv spawnv startfile"
+            ),
+            *_each("os", "posix_spawn"),
+            *_each("codecs", "open"),
+            *_each("gzip", "open GzipFile"),
+            *_each("bz2", "open BZ2File"),
+            *_each("lzma", "open LZMAFile"),
+            *_each("zipfile", "ZipFile"),
+            *_each("tarfile", "open TarFile"),
+            *_each("linecache", "getline getlines"),
+            *_each("fileinput", "input"),
+            *_each("shelve", "open"),
+            *_each("dbm", "open"),
+            *_each(
+                "pathlib.Path", "open read_text read_bytes write_text write_bytes unlink mkdir rmdir touch"
+            ),
+            *_each("pathlib.Path", "rename replace symlink_to hardlink_to chmod"),
+            *_each("sys.stdin", "read readline readlines"),
+            *_each("queue.Queue", "get put get_nowait put_nowait join qsize empty"),
+            *_each("queue.SimpleQueue", "get put get_nowait put_nowait qsize empty"),
+            *_each("queue.LifoQueue", "get put get_nowait put_nowait"),
+            *_each("queue.PriorityQueue", "get put get_nowait put_nowait"),
+            *_each("multiprocessing.Queue", "get put get_nowait put_nowait"),
+            *_each("asyncio.Queue", "get put get_nowait put_nowait"),
+            *_each("numpy", "load save loadtxt savetxt fromfile"),
+            *_each("pandas", "read_csv read_sql read_json read_excel read_parquet read_table"),
+            *(
+                f"{module}.**"
+                for module in [
+                    "socket",
+                    "socketserver",
+                    "ssl",
+                    "requests",
+                    "httpx",
+                    "urllib3",
+                    "aiohttp",
+                    "http.client",
+                    "urllib.request",
+                    "xmlrpc.client",
+                    "ftplib",
+                    "smtplib",
+                    "imaplib",
+                    "poplib",
+                    "telnetlib",
+                    "nntplib",
+                    "paramiko",
+                    "grpc",
+                    "websocket",
+                    "websockets",
+                    "pycurl",
+                    "sqlite3",
+                    "sqlalchemy",
+                    "psycopg",
+                    "psycopg2",
+                    "psycopg_pool",
+                    "asyncpg",
+                    "pymysql",
+                    "MySQLdb",
+                    "mysql",
+                    "pymongo",
+                    "motor",
+                    "redis",
+                    "aioredis",
+                    "cassandra",
+                    "pyodbc",
+                    "oracledb",
+                    "cx_Oracle",
+                    "duckdb",
+                    "elasticsearch",
+                    "opensearchpy",
+                    "peewee",
+                    "subprocess",
+                    "tempfile",
+                    "shutil",
+                    "glob2",
+                    "boto3",
+                    "botocore",
+                    "aiobotocore",
+                    "azure",
+                    "google.cloud",
+                    "googleapiclient",
+                    "kafka",
+                    "confluent_kafka",
+                    "aiokafka",
+                    "pika",
+                    "aio_pika",
+                    "celery",
+                    "kombu",
+                    "stripe",
+                    "twilio",
+                    "sendgrid",
+                    "slack_sdk",
+                    "openai",
+                    "anthropic",
+                    "docker",
+                    "kubernetes",
+                    "pysftp",
+                    "fsspec",
+                    "s3fs",
+                    "aiofiles",
+                    "minio",
+                    "hvac",
+                    "consul",
+                    "etcd3",
+                    "nats",
+                    "paho",
+                    "memcache",
+                    "pymemcache",
+                    "snowflake",
+                    "tinydb",
+                ]
+            ),
+        ),
+        reads=(),
+        pure=(
+            *_each("socket", "htons htonl ntohs ntohl inet_aton inet_ntoa inet_pton inet_ntop"),
+            *_each("httpx", "URL Timeout Limits Headers QueryParams BasicAuth"),
+            *_each(
+                "sqlalchemy", "select insert update delete text Column Table MetaData Integer String func"
+            ),
+            "urllib3.util.Retry",
+            "shutil.Error",
+            "azure.core.credentials.AzureKeyCredential",
+            "subprocess.list2cmdline",
+            "urllib.request.Request",
+            "requests.Request",
+            "httpx.Request",
+        ),
+    ),
+    Hazard(
+        "DT106",
+        "environment",
+        "the environment",
+        "error",
+        "another machine, or the same after a restart, may answer otherwise, and replays take another way",
+        "pass it in the input of the orchestration, or read it in an activity",
+        'if os.getenv("FAST"):\n    yield ctx.call_activity(work)',
+        'if order["fast"]:\n    yield ctx.call_activity(work)',
+        calls=(
+            *_each("os", "getenv getenvb getcwd getcwdb getpid getppid uname cpu_count process_cpu_count"),
+            *_each("os", "getlogin getuid geteuid getgid getloadavg get_terminal_size chdir putenv unsetenv"),
+            *_each("os", "umask sched_getaffinity ctermid getpgid"),
+            *_each("os.path", "abspath expanduser expandvars realpath relpath"),
+            *_each("pathlib.Path", "cwd home absolute resolve expanduser"),
+            *_each("socket", "gethostname getfqdn gethostbyname gethostbyaddr"),
+            *_each("platform", "*"),
+            *_each("locale", "*"),
+            *_each("getpass", "getuser"),
+            *_each("tempfile", "gettempdir gettempprefix"),
+            *_each("importlib.metadata", "version distribution metadata"),
+            *_each("multiprocessing", "cpu_count current_process"),
+            *_each("threading", "current_thread main_thread active_count enumerate"),
+            *_each("shutil", "which disk_usage get_terminal_size"),
+            *_each("sys", "getrefcount getrecursionlimit getfilesystemencoding getsizeof getdefaultencoding"),
+            "psutil.**",
+            "resource.**",
+            "dotenv.**",
+            "decouple.**",
+            "gc.get_objects",
+            "time.tzset",
+        ),
+        reads=(
+            *_each("os", "environ environb name curdir"),
+            *_each("sys", "argv platform executable path version version_info flags modules hexversion"),
+            *_each("sys", "maxsize byteorder prefix implementation"),
+            *_each("time", "tzname timezone altzone daylight"),
+        ),
+        pure=("os.curdir", "locale.Error"),
+    ),
+    Hazard(
+        "DT107",
+        "external-state",
+        "the state of the file system",
+        "error",
+        "files come and go between replays, so a replay finds something else and takes another way",
+        "look in an activity, whose result is kept in the history",
+        'if os.path.exists("/tmp/ready"):\n    yield ctx.call_activity(work)',
+        "if (yield ctx.call_activity(is_ready)):\n    yield ctx.call_activity(work)",
+        calls=(
+            *_each(
+                "os.path", "exists lexists isfile isdir islink ismount getsize getmtime getatime getctime"
+            ),
+            *_each("os.path", "samefile"),
+            *_each("os", "stat lstat access listdir scandir walk fwalk statvfs readlink fstat"),
+            *_each(
+                "pathlib.Path", "exists is_file is_dir is_symlink stat lstat iterdir glob rglob owner walk"
+            ),
+            *_each("pathlib.Path", "is_mount samefile readlink"),
+            *_each("glob", "glob iglob"),
+            *_each("filecmp", "cmp cmpfiles"),
+            *_each("importlib.util", "find_spec"),
+        ),
+    ),
+    Hazard(
+        "DT108",
+        "unordered",
+        "an order that is not fixed",
+        "error",
+        "the order of a set differs from process to process, so a replay asks for the same things "
+        "in another order",
+        "go through `sorted(...)`, or keep a list",
+        'for item in {"desk", "chair"}:\n    yield ctx.call_activity(work, input=item)',
+        'for item in ["desk", "chair"]:\n    yield ctx.call_activity(work, input=item)',
+    ),
+    Hazard(
+        "DT109",
+        "mutable-state",
+        "state that outlives a run",
+        "error",
+        "every instance and every replay in the process shares it, and a restart loses it",
+        "keep it in local variables, in the input, in an entity, or ask an activity",
+        "seen.append(order)\nyield ctx.call_activity(work, input=len(seen))",
+        "mine = [order]\nyield ctx.call_activity(work, input=len(mine))",
+    ),
+    Hazard(
+        "DT110",
+        "concurrency",
+        "threads and asyncio",
+        "error",
+        "what runs beside the orchestrator ends when it likes, and runs again on every replay",
+        "start tasks and `yield when_all([...])` or `when_any([...])`; an orchestrator is a plain generator",
+        "with ThreadPoolExecutor() as pool:\n    pool.map(len, order)\nyield ctx.call_activity(work)",
+        "yield when_all([ctx.call_activity(work, input=each) for each in order])",
+        calls=(
+            *_each("threading", "Thread Timer start_new_thread"),
+            *_each("_thread", "start_new_thread"),
+            *_each("concurrent.futures", "ThreadPoolExecutor ProcessPoolExecutor InterpreterPoolExecutor"),
+            *_each("concurrent.futures.thread", "ThreadPoolExecutor"),
+            *_each("concurrent.futures.process", "ProcessPoolExecutor"),
+            *_each("multiprocessing", "Process Pool Manager"),
+            *_each("multiprocessing.pool", "Pool ThreadPool"),
+            *_each("multiprocessing.dummy", "Pool"),
+            *_each(
+                "asyncio",
+                "run gather create_task ensure_future get_event_loop new_event_loop get_running_loop wait "
+                "wait_for as_completed to_thread run_coroutine_threadsafe Runner TaskGroup timeout shield",
+            ),
+            *_each("anyio", "run create_task_group sleep"),
+            *_each("trio", "run open_nursery sleep"),
+            *_each("gevent", "spawn joinall"),
+            *_each("joblib", "Parallel"),
+            "sched.scheduler.run",
+        ),
+    ),
+    Hazard(
+        "DT111",
+        "task-not-yielded",
+        "a task that is never yielded",
+        "warning",
+        "the orchestrator does not wait for it, never sees its result or its failure, and may end before it",
+        "write `yield`, or `yield from` for a helper that yields; or collect tasks for `when_all`",
+        "ctx.call_activity(work)\nyield ctx.create_timer(timedelta(seconds=1))",
+        "yield ctx.call_activity(work)\nyield ctx.create_timer(timedelta(seconds=1))",
+    ),
+    Hazard(
+        "DT112",
+        "yields-no-task",
+        "yielding what is no task",
+        "error",
+        "the worker accepts tasks alone: the instance fails, or waits for ever",
+        "yield a task, `when_all([...])` or `when_any([...])`; delegate to a generator with `yield from`",
+        "yield [ctx.call_activity(work), ctx.call_activity(work)]",
+        "yield when_all([ctx.call_activity(work), ctx.call_activity(work)])",
+    ),
+    Hazard(
+        "DT113",
+        "is-replaying",
+        "a way that depends on is_replaying",
+        "error",
+        "the first run takes one way and every replay another, so the history does not fit",
+        "take the same way always; to log once, use `ctx.create_replay_safe_logger(logger)`",
+        "if not ctx.is_replaying:\n    yield ctx.call_activity(work)",
+        "yield ctx.call_activity(work)",
+    ),
+    Hazard(
+        "DT114",
+        "command-after-continue-as-new",
+        "a command after continue_as_new",
+        "error",
+        "`continue_as_new` does not stop the generator: the command is sent, and nobody waits for it",
+        "return right after `ctx.continue_as_new(...)`",
+        "ctx.continue_as_new(order)\nyield ctx.call_activity(work)",
+        "yield ctx.call_activity(work)\nctx.continue_as_new(order)",
+    ),
+    Hazard(
+        "DT115",
+        "unbounded-loop",
+        "an endless loop",
+        "warning",
+        "the history grows with every round, and each replay takes longer, until the instance "
+        "cannot be loaded",
+        "do one round, then `ctx.continue_as_new(...)` and return",
+        "while True:\n    yield ctx.call_activity(work)",
+        "yield ctx.call_activity(work)\nctx.continue_as_new(order)",
+    ),
+    Hazard(
+        "DT116",
+        "logging-repeats",
+        "output that repeats",
+        "warning",
+        "every replay writes the line again, so the log tells of things that did not happen twice",
+        "log through `ctx.create_replay_safe_logger(logger)`",
+        'logging.info("working")\nyield ctx.call_activity(work)',
+        'log = ctx.create_replay_safe_logger(logging.getLogger())\nlog.info("working")\n'
+        "yield ctx.call_activity(work)",
+        calls=(
+            "print",
+            "pprint.pprint",
+            *_each("logging", "debug info warning warn error exception critical fatal log"),
+            *_each("logging.Logger", "debug info warning warn error exception critical fatal log"),
+            *_each("logging.LoggerAdapter", "debug info warning warn error exception critical log"),
+            *_each("sys.stdout", "write writelines"),
+            *_each("sys.stderr", "write writelines"),
+            *_each("loguru.logger", "debug info warning error exception critical success trace log"),
+            *_each("structlog.get_logger", "debug info warning error exception critical msg"),
+            *_each("click", "echo secho"),
+            *_each("rich", "print"),
+            *_each("warnings", "warn"),
+            *_each("traceback", "print_exc print_stack print_exception"),
+        ),
+    ),
+    Hazard(
+        "DT117",
+        "retry-timeout",
+        "retry_timeout",
+        "warning",
+        "the SDK compares it with the wall clock: replayed after that time, the instance takes "
+        "another way and hangs",
+        "use `max_number_of_attempts` and `max_retry_interval`, or race the task against a timer",
+        "policy = RetryPolicy(first_retry_interval=timedelta(seconds=1), max_number_of_attempts=3, "
+        "retry_timeout=timedelta(minutes=5))\nyield ctx.call_activity(work, retry_policy=policy)",
+        "policy = RetryPolicy(first_retry_interval=timedelta(seconds=1), max_number_of_attempts=3)\n"
+        "yield ctx.call_activity(work, retry_policy=policy)",
+    ),
+    Hazard(
+        "DT118",
+        "retry-policy",
+        "a retry policy without timedeltas",
+        "error",
+        "`RetryPolicy` raises TypeError, so the instance fails before the first attempt",
+        "pass `timedelta(seconds=...)`",
+        "policy = RetryPolicy(first_retry_interval=5, max_number_of_attempts=3)\n"
+        "yield ctx.call_activity(work, retry_policy=policy)",
+        "policy = RetryPolicy(first_retry_interval=timedelta(seconds=5), max_number_of_attempts=3)\n"
+        "yield ctx.call_activity(work, retry_policy=policy)",
+    ),
+    Hazard(
+        "DT119",
+        "swallowed-exceptions",
+        "swallowing every exception",
+        "error",
+        "it also swallows what the SDK uses to stop or fail an instance, which then goes on as if "
+        "nothing were",
+        "catch `TaskFailedError`, or `Exception`",
+        "try:\n    yield ctx.call_activity(work)\nexcept:\n    pass",
+        "try:\n    yield ctx.call_activity(work)\nexcept TaskFailedError:\n    pass",
+    ),
+    Hazard(
+        "DT120",
+        "unregistered-name",
+        "a name that no one registers",
+        "error",
+        "no worker knows it: the call fails each time it is made",
+        "register it with the worker, or mend the name",
+        'yield ctx.call_activity("wrok")',
+        'yield ctx.call_activity("work")',
+    ),
+    Hazard(
+        "DT121",
+        "annotation",
+        "an activity's input or result that does not fit its annotation",
+        "error",
+        "the SDK rebuilds values from the annotation: it fails there, or the code gets something else",
+        "pass what the annotation says, or mend the annotation",
+        'yield ctx.call_activity(double, input="three")',
+        "yield ctx.call_activity(double, input=3)",
+    ),
+    Hazard(
+        "DT122",
+        "not-serializable",
+        "an input that cannot be serialized",
+        "error",
+        "inputs and results are kept as JSON: the call raises TypeError, and the instance fails",
+        "pass plain values, lists, dictionaries and dataclasses",
+        'yield ctx.call_activity(work, input={"desk", "chair"})',
+        'yield ctx.call_activity(work, input=["desk", "chair"])',
+    ),
+    Hazard(
+        "DT123",
+        "input-mutated",
+        "an input changed after it was passed",
+        "warning",
+        "the input was written down when the task was made: the task does not see the change",
+        "change it before, or pass a copy",
+        'item = {"n": 1}\ntask = ctx.call_activity(work, input=item)\nitem["n"] = 2\nyield task',
+        'item = {"n": 1}\nitem["n"] = 2\nyield ctx.call_activity(work, input=item)',
+    ),
+    Hazard(
+        "DT900",
+        "unresolved",
+        "what lint cannot follow",
+        "note",
+        "what is called there is not known, so its hazards are not found",
+        "call a function of the project by its name, or look at it yourself",
+        "exec(order)\nyield ctx.call_activity(work)",
+        "yield ctx.call_activity(work, input=order)",
+    ),
+    Hazard(
+        "DT901",
+        "unused-ignore",
+        "an ignore that ignores nothing",
+        "warning",
+        "the hazard is gone, or was never there, and the comment hides the next one",
+        "delete the comment",
+        "yield ctx.call_activity(work)  # dt: ignore[DT101] the clock is fine here",
+        "yield ctx.call_activity(work)",
+    ),
+    Hazard(
+        "DT902",
+        "reasonless-ignore",
+        "an ignore without a reason",
+        "warning",
+        "nobody can tell later whether it still holds",
+        "say why, after the bracket: `# dt: ignore[DT101] only in a log line`",
+        "time.time()  # dt: ignore[DT101]\nyield ctx.call_activity(work)",
+        "time.time()  # dt: ignore[DT101] its value is thrown away\nyield ctx.call_activity(work)",
+    ),
+)
+
+BY_CODE = {hazard.code: hazard for hazard in HAZARDS}
+
+
+@cache
+def hazard_of_call(name: str) -> Hazard | None:
+    """The hazard of calling something of this dotted name."""
+    return _find(name, "calls")
+
+
+@cache
+def hazard_of_read(name: str) -> Hazard | None:
+    """The hazard of reading an attribute of this dotted name."""
+    return _find(name, "reads")
+
+
+def _find(name: str, table: Literal["calls", "reads"]) -> Hazard | None:
+    last = name.rpartition(".")[2]
+    if "." in name and last.endswith(("Error", "Exception", "Warning")):
+        return None  # to name or to make an exception is no effect
+    if any(name in hazard.pure for hazard in HAZARDS):
+        return None
+    for hazard in HAZARDS:
+        if name in getattr(hazard, table):
+            return hazard
+    for hazard in HAZARDS:
+        if any(_fits(name, pattern) for pattern in getattr(hazard, table) if "*" in pattern):
+            return hazard
+    return None
+
+
+def _fits(name: str, pattern: str) -> bool:
+    if pattern.endswith(".**"):
+        return name.startswith(pattern[:-2])
+    head, _, star = pattern.rpartition(".")
+    return star == "*" and name.rpartition(".")[0] == head

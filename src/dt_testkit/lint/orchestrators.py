@@ -1,0 +1,295 @@
+"""Which functions are orchestrators, and which names are registered."""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from dt_testkit.lint.project import FunctionInfo, Imported, Module, Scope, last_name
+from dt_testkit.lint.values import Class, Collection, Const, Env, Function, Partial, Value, each
+
+if TYPE_CHECKING:
+    from collections.abc import Collection as Collection_
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from dt_testkit.lint.interpreter import Frame, Interpreter
+
+# Where the orchestrator is among the arguments of a call.
+_REGISTRATIONS = {"add_orchestrator": 0, "add_named_orchestrator": 1, "stub_orchestrator": 0}
+_USES = {
+    "call_sub_orchestrator": 0,
+    "call_sub_orchestrator_with_retry": 0,
+    "schedule_new_orchestration": 0,
+    "start_new": 0,
+    "drive": 0,
+    "replay": 1,
+    "assert_replays": 1,
+    "check_determinism": 1,
+}
+_HUB_USES = {"run": 0, "start": 0}
+_DECORATORS = frozenset(
+    [
+        "orchestrator",
+        "orchestrators",
+        "orchestration",
+        "orchestration_trigger",
+        "register_orchestrator",
+        "workflow",
+        "durable_orchestrator",
+    ]
+)
+_DURABLE = frozenset(
+    [
+        "call_activity",
+        "call_sub_orchestrator",
+        "call_entity",
+        "create_timer",
+        "wait_for_external_event",
+        "continue_as_new",
+        "lock_entities",
+        "signal_entity",
+    ]
+)
+_NAMES = frozenset(["ctx", "context"])
+_OTHERS = {
+    "add_activity": (0, "activity"),
+    "add_named_activity": (0, "activity"),
+    "stub": (0, "activity"),
+    "add_entity": (0, "entity"),
+    "add_named_entity": (0, "entity"),
+}
+_NAMED = {
+    "call_activity": "activity",
+    "call_sub_orchestrator": "orchestrator",
+    "call_entity": "entity",
+    "signal_entity": "entity",
+}
+
+
+_WANTED = _REGISTRATIONS.keys() | _USES.keys() | _HUB_USES.keys() | _OTHERS.keys()
+
+
+@dataclass
+class Registered:
+    """What the project registers, as far as source shows it."""
+
+    names: dict[str, set[str]] = field(
+        default_factory=lambda: {"activity": set(), "orchestrator": set(), "entity": set()}
+    )
+    where: set[FunctionInfo] = field(default_factory=set)
+    """The orchestrators that are registered with a worker."""
+    partials: list[tuple[FunctionInfo, tuple[Value, ...]]] = field(default_factory=list)
+    """Functions that are registered with some of their arguments."""
+    wrappers: dict[str, int] = field(default_factory=dict)
+    """Functions of the project that register what they are given, and which argument it is."""
+    helpers: set[FunctionInfo] = field(default_factory=set)
+    """What may be an orchestrator, or a helper that one delegates to."""
+    hidden: bool = False
+    """Whether something is registered that source does not show."""
+
+
+def find_orchestrators(it: Interpreter, modules: Sequence[Module]) -> tuple[list[FunctionInfo], Registered]:
+    """The orchestrators of the modules, by how they are registered, annotated and used."""
+    found: dict[FunctionInfo, None] = {}
+    similar: dict[FunctionInfo, None] = {}
+    delegated: set[str] = set()
+    registered = Registered()
+    for module in modules:
+        for info in module.functions:
+            if _looks_like_one(info):
+                similar[info] = None
+            for node in info.nodes:
+                if isinstance(node, ast.YieldFrom) and isinstance(node.value, ast.Call):
+                    delegated.add(last_name(node.value.func))
+        for scope, call in _calls(module, _WANTED):
+            _look_at(it, scope, call, found, registered)
+    if registered.wrappers:
+        for module in modules:
+            if any(name in module.source for name in registered.wrappers):
+                for scope, call in _calls(module, registered.wrappers.keys()):
+                    _through_wrapper(it, scope, call, found, registered)
+                for info in module.functions:
+                    if info.is_generator and info.is_decorated(*registered.wrappers):
+                        found[info] = None
+    # What only looks like one may be the helper of another: it comes last.
+    likely = sorted(similar, key=lambda info: info.name in delegated)
+    registered.helpers = {info for info in similar if info.name in delegated and info not in found}
+    return list(dict.fromkeys([*found, *likely])), registered
+
+
+def _looks_like_one(info: FunctionInfo) -> bool:
+    if isinstance(info.node, ast.Lambda):
+        return False
+    if info.is_decorated(*_DECORATORS):
+        return True
+    parameters = [arg for arg in info.parameters if not (info.owner and arg.arg in ("self", "cls"))]
+    if not parameters:
+        return False
+    first = parameters[0]
+    if first.annotation is not None and "rchestrationContext" in _annotation(info, first.annotation):
+        return info.is_generator
+    if first.arg in _NAMES and first.annotation is None and info.is_generator:
+        return any(
+            isinstance(node, ast.Attribute)
+            and node.attr in _DURABLE
+            and isinstance(node.value, ast.Name)
+            and node.value.id == first.arg
+            for node in info.nodes
+        )
+    return False
+
+
+def _annotation(info: FunctionInfo, annotation: ast.expr) -> str:
+    """The last name of an annotation, also of one that is a string, or an alias of the module."""
+    if isinstance(annotation, ast.Constant) and isinstance(annotation.value, str):
+        return annotation.value
+    name = last_name(annotation)
+    for binding in info.module.scope.bindings.get(name, []):
+        if isinstance(binding, Imported) and binding.attribute:
+            return binding.attribute
+        value = getattr(binding, "value", None)
+        if isinstance(value, ast.Name | ast.Attribute):
+            return last_name(value)
+    return name
+
+
+def _calls(module: Module, wanted: Collection_[str]) -> Iterator[tuple[Scope, ast.Call]]:
+    bodies: list[tuple[Scope, Iterable[ast.AST]]] = [(module.scope, _top(module.tree))]
+    bodies += [(info.scope, info.nodes) for info in module.functions]
+    for scope, nodes in bodies:
+        for node in nodes:
+            if isinstance(node, ast.Call) and last_name(node.func) in wanted:
+                yield scope, node
+
+
+def _top(tree: ast.Module) -> Iterator[ast.AST]:
+    stack: list[ast.AST] = list(tree.body)
+    while stack:
+        node = stack.pop()
+        yield node
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            stack.extend(ast.iter_child_nodes(node))
+
+
+def _look_at(
+    it: Interpreter, scope: Scope, call: ast.Call, found: dict[FunctionInfo, None], registered: Registered
+) -> None:
+    partials = registered.partials
+    name = last_name(call.func)
+    if name in _OTHERS:
+        position, kind = _OTHERS[name]
+    elif name in _REGISTRATIONS:
+        position, kind = _REGISTRATIONS[name], "orchestrator"
+    else:
+        position, kind = _USES.get(name, _HUB_USES.get(name, 0)), ""
+    if len(call.args) <= position:
+        if kind:
+            registered.hidden = True
+        return
+    value = _evaluate(it, scope, call.args[position])
+    if kind == "entity":
+        for keyword in call.keywords:
+            if keyword.arg == "name" and isinstance(keyword.value, ast.Constant):
+                registered.names[kind].add(str(keyword.value.value).lower())
+    if name.startswith("add_named_"):
+        label = _evaluate(it, scope, call.args[0])
+        if isinstance(label, Const) and isinstance(label.value, str):
+            registered.names[kind].add(label.value.lower() if kind == "entity" else label.value)
+        else:
+            registered.hidden = True
+    known = False
+    for one in _all(value):
+        if isinstance(one, Function):
+            known = True
+            if kind:
+                registered.names[kind].add(one.info.name.lower() if kind == "entity" else one.info.name)
+            if kind in ("", "orchestrator") and _may_be_one(one.info, name):
+                found[one.info] = None
+                if kind:
+                    registered.where.add(one.info)
+        elif isinstance(one, Class) and kind == "entity":
+            known = True
+            registered.names[kind].add(one.info.name.lower())
+        elif isinstance(one, Partial) and isinstance(one.function, Function) and kind == "orchestrator":
+            known = True
+            partials.append((one.function.info, one.args))
+            registered.hidden = True
+        elif isinstance(one, Const) and isinstance(one.value, str) and kind:
+            known = True
+            registered.names[kind].add(one.value)
+    if kind and not known:
+        registered.hidden = True
+        if kind == "orchestrator":
+            _note_wrapper(scope, call.args[position], registered)
+
+
+def _note_wrapper(scope: Scope, argument: ast.expr, registered: Registered) -> None:
+    """A function that registers its own parameter: whoever calls it registers."""
+    node = scope.node
+    if isinstance(argument, ast.Name) and isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        names = [
+            arg.arg for arg in [*node.args.posonlyargs, *node.args.args] if arg.arg not in ("self", "cls")
+        ]
+        if argument.id in names:
+            registered.wrappers[node.name] = names.index(argument.id)
+
+
+def _through_wrapper(
+    it: Interpreter, scope: Scope, call: ast.Call, found: dict[FunctionInfo, None], registered: Registered
+) -> None:
+    position = registered.wrappers[last_name(call.func)]
+    if len(call.args) > position:
+        for one in _all(_evaluate(it, scope, call.args[position])):
+            if isinstance(one, Function) and one.info.is_generator:
+                found[one.info] = None
+                registered.names["orchestrator"].add(one.info.name)
+
+
+def _may_be_one(info: FunctionInfo, how: str) -> bool:
+    parameters = [arg for arg in info.parameters if not (info.owner and arg.arg in ("self", "cls"))]
+    if isinstance(info.node, ast.Lambda) and how in _HUB_USES:
+        return False
+    if how in _HUB_USES:
+        return bool(parameters) and (parameters[0].arg in _NAMES or info.is_generator)
+    return bool(parameters)
+
+
+def _evaluate(it: Interpreter, scope: Scope, node: ast.expr) -> Value:
+    from dt_testkit.lint.interpreter import Frame
+
+    with it.reports.collecting():
+        return it.eval(Frame(None, scope.module, Env(scope), in_run=False), node)
+
+
+def _all(value: Value) -> Iterator[Value]:
+    for one in each(value):
+        if isinstance(one, Collection):
+            for item in one.items:
+                yield from _all(item)
+        else:
+            yield one
+
+
+def check_name(it: Interpreter, frame: Frame, node: ast.AST, how: str, args: Sequence[Value]) -> None:
+    """Whether the name of an activity or orchestrator that is called is registered somewhere."""
+    kind, registered = _NAMED[how], it.registered
+    names = registered.names[kind]
+    if not args or not names:
+        return
+    for one in each(args[0]):
+        if isinstance(one, Const) and isinstance(one.value, str):
+            name = one.value
+        elif isinstance(one, Function):
+            name = one.info.name
+        else:
+            continue
+        if (name.lower() if kind == "entity" else name) in names:
+            continue
+        if registered.hidden:
+            it.reports.note(
+                frame, node, "DT120",
+                f"no registration of the {kind} `{name}` was found, but not all registrations can be seen.",
+            )  # fmt: skip
+        else:
+            it.reports.add(frame, node, "DT120", f"the {kind} `{name}`")

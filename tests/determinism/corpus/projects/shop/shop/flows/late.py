@@ -1,0 +1,5 @@
+import platform
+
+
+def label(order: str) -> str:
+    return f"{order}@{platform.node()}"  #! DT106

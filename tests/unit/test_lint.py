@@ -1,0 +1,440 @@
+"""What lint finds, by which route, how it says so, and what it mends."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import textwrap
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from dt_testkit.cli import main
+from dt_testkit.errors import DurableTestError
+from dt_testkit.hazards import BY_CODE, HAZARDS, hazard_of_call, hazard_of_read
+from dt_testkit.lint import fix_paths, lint_paths
+from dt_testkit.lint.page import PAGE, render
+
+ROOT = Path(__file__).parents[2]
+HEAD = """
+import logging
+import os
+import random
+import requests
+import time
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta, timezone
+from durabletask.task import ActivityContext, OrchestrationContext, RetryPolicy, TaskFailedError, when_all
+
+seen = []
+
+def work(ctx: ActivityContext, value): ...
+def fetch(ctx: ActivityContext, value): ...
+def is_ready(ctx: ActivityContext, value): ...
+def double(ctx: ActivityContext, number: int) -> int: ...
+
+def register(worker):
+    worker.add_orchestrator(flow)
+    for activity in (work, fetch, is_ready, double):
+        worker.add_activity(activity)
+
+def flow(ctx: OrchestrationContext, order):
+"""
+LINES_BEFORE = HEAD.count("\n")
+
+
+@pytest.fixture
+def lint(tmp_path):
+    """Writes files, and gives what lint finds in them."""
+
+    def lint(source: str | dict[str, str], **options):
+        files = {"flow.py": source} if isinstance(source, str) else source
+        for name, text in files.items():
+            file = tmp_path / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(textwrap.dedent(text))
+        return lint_paths([tmp_path], root=tmp_path, **options)
+
+    return lint
+
+
+def body(text: str) -> str:
+    return HEAD + textwrap.indent(text, "    ") + "\n"
+
+
+def codes(report) -> list[str]:
+    return [finding.code for finding in report.findings]
+
+
+# -- the table
+
+
+@pytest.mark.parametrize("hazard", HAZARDS, ids=lambda hazard: hazard.code)
+def test_the_wrong_example_of_a_rule_is_found_unless_the_rule_is_off(hazard, lint):
+    assert hazard.code in codes(lint(body(hazard.wrong)))
+    assert hazard.code not in codes(lint(body(hazard.wrong), ignore=[hazard.code]))
+    if hazard.code != "DT901":  # of a rule that is off nobody knows whether its ignores are used
+        assert set(codes(lint(body(hazard.wrong), select=[hazard.code]))) == {hazard.code}
+
+
+@pytest.mark.parametrize("hazard", HAZARDS, ids=lambda hazard: hazard.code)
+def test_the_right_example_of_a_rule_is_clean(hazard, lint):
+    assert [found.message for found in lint(body(hazard.right)).findings] == []
+
+
+@pytest.mark.parametrize("hazard", HAZARDS, ids=lambda hazard: hazard.code)
+def test_a_message_names_the_thing_what_happens_and_the_way_out(hazard, lint):
+    [found] = [found for found in lint(body(hazard.wrong)).findings if found.code == hazard.code]
+    assert found.severity == hazard.severity
+    assert found.message.endswith(f": {hazard.why}; {hazard.instead}.")
+
+
+def test_codes_and_names_are_unique_and_no_call_belongs_to_two_hazards():
+    assert len(BY_CODE) == len(HAZARDS) == len({hazard.name for hazard in HAZARDS})
+    calls = [call for hazard in HAZARDS for call in hazard.calls if "*" not in call]
+    assert sorted(calls) == sorted(set(calls))
+
+
+def test_a_name_that_fits_a_pattern_is_found_and_what_is_pure_is_not():
+    assert hazard_of_call("requests.Session.get").code == "DT105"
+    assert hazard_of_call("requests.exceptions.ConnectionError") is None
+    assert hazard_of_call("secrets.compare_digest") is None
+    assert hazard_of_call("uuid.uuid5") is None
+    assert hazard_of_read("os.environ").code == "DT106"
+
+
+# -- where orchestrators are
+
+NOW = "import time\n"
+USE = "    yield c.call_activity('work', input=time.time())\n"
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "def flow(c, _):\nUSE\ndef main(worker):\n    worker.add_orchestrator(flow)\n",
+        "def flow(c, _):\nUSE\nALL = (flow,)\nfor f in ALL:\n    worker.add_orchestrator(f)\n",
+        "import durabletask.task as t\ndef flow(c: t.OrchestrationContext, _):\nUSE\n",
+        "def flow(c: 'OrchestrationContext', _):\nUSE\n",
+        "def flow(ctx, _):\n    yield ctx.call_activity('work', input=time.time())\n",
+        "@app.orchestration_trigger(context_name='c')\ndef flow(c):\nUSE\n",
+        "def flow(c, _):\nUSE\ndef parent(ctx, _):\n    yield ctx.call_sub_orchestrator(flow)\n",
+        "def flow(c, _):\nUSE\ndef test(client):\n    client.schedule_new_orchestration(flow)\n",
+        "def flow(c, _):\nUSE\ndef test(hub):\n    hub.run(flow, input=1)\n",
+        "def flow(c, _):\nUSE\ndef test(history):\n    replay(history, flow)\n",
+        "def test(hub):\n    def flow(c, _):\n    USE\n    hub.start(flow)\n",
+    ],
+)
+def test_an_orchestrator_is_found_however_it_is_made_one(source, lint):
+    report = lint(NOW + source.replace("USE", USE.rstrip("\n")))
+    assert codes(report) == ["DT101"]
+
+
+def test_an_activity_may_do_what_it_likes(lint):
+    assert lint(body("yield ctx.call_activity(work)").replace("value): ...", "value): return time.time()")).ok
+
+
+# -- routes
+
+
+def test_a_hazard_is_found_through_modules_and_the_route_to_it_is_told(lint):
+    report = lint(
+        {
+            "shop/__init__.py": "",
+            "shop/flows.py": """\
+                from durabletask.task import OrchestrationContext
+                from shop import steps
+
+                def flow(ctx: OrchestrationContext, _):
+                    yield from steps.prepare(ctx)
+            """,
+            "shop/steps/__init__.py": """\
+                from .inner import Preparer as _P
+
+                def prepare(ctx):
+                    return (yield from _P().run(ctx))
+            """,
+            "shop/steps/inner.py": """\
+                from time import time as t
+
+                class Preparer:
+                    def run(self, ctx):
+                        yield ctx.call_activity("work", input=self.stamp)
+
+                    @property
+                    def stamp(self):
+                        return t()
+            """,
+        }
+    )
+    [found] = [found for found in report.findings if found.severity != "note"]
+    assert (found.path, found.line, found.code) == ("shop/steps/inner.py", 9, "DT101")
+    assert found.route == (
+        "shop/flows.py:5 flow",
+        "shop/steps/__init__.py:4 prepare",
+        "shop/steps/inner.py:5 run",
+        "shop/steps/inner.py:9 stamp",
+    )
+    assert "reached by shop/flows.py:5 flow -> " in report.render()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "now = datetime.now\nreturn str(now())",
+        "return str(getattr(time, 'time')())",
+        "import time as t\nreturn t.time()",
+        "from functools import partial\nreturn partial(time.time)()",
+        "return [time.time() for _ in order]",
+        "return (lambda: time.time())()",
+        "def inner():\n    return time.time()\nreturn inner()",
+        "return sorted(order, key=lambda one: time.time())",
+    ],
+)
+def test_a_hazard_is_found_behind_other_names(text, lint):
+    assert "DT101" in codes(lint(body(text + "\nyield ctx.call_activity(work)")))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "time = order\nyield ctx.call_activity(work, input=time.time())",
+        "yield ctx.call_activity(work, input=str(datetime(2026, 1, 1)))",
+        "yield ctx.call_activity(work, input=str(uuid.uuid5(uuid.NAMESPACE_URL, ctx.instance_id)))",
+        "def sleep(seconds: 'time.sleep') -> None: ...\nyield ctx.call_activity(work)",
+        "for item in sorted({'desk', 'chair'}):\n    yield ctx.call_activity(work, input=item)",
+        "if not ctx.is_replaying:\n    logging.info('once')\nyield ctx.call_activity(work)",
+        "n = 0\ndef add():\n    nonlocal n\n    n += 1\nadd()\nyield ctx.call_activity(work, input=n)",
+        "try:\n    yield ctx.call_activity(work)\nexcept BaseException:\n    raise",
+    ],
+)
+def test_what_only_looks_like_a_hazard_is_none(text, lint):
+    assert [found.message for found in lint(body(text)).findings if found.severity != "note"] == []
+
+
+def test_the_context_given_to_what_is_not_known_is_a_note(lint):
+    report = lint(
+        body("import elsewhere\nelsewhere.go(ctx)\nelsewhere.go(order)\nyield ctx.call_activity(work)")
+    )
+    assert [(found.code, found.severity) for found in report.findings] == [("DT900", "note")]
+    assert report.ok
+
+
+def test_a_file_that_cannot_be_parsed_is_a_note(lint):
+    [found] = lint("def flow(:\n    yield\n").findings
+    assert (found.code, found.line, found.severity) == ("DT900", 1, "note")
+
+
+# -- ignores
+
+
+def test_an_ignore_with_a_reason_ignores_its_code_in_its_line(lint):
+    assert (
+        lint(body("time.time()  # dt: ignore[DT101] thrown away\nyield ctx.call_activity(work)")).findings
+        == []
+    )
+    report = lint(body("time.time()  # dt: ignore[DT102] thrown away\nyield ctx.call_activity(work)"))
+    assert sorted(codes(report)) == ["DT101", "DT901"]
+
+
+def test_an_ignore_in_a_string_is_none(lint):
+    assert lint("text = '# dt: ignore[DT101] no comment'\n").findings == []
+
+
+# -- settings
+
+
+def test_settings_come_from_pyproject(tmp_path, monkeypatch):
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src" / "flow.py").write_text(
+        body("time.sleep(1)\nyield ctx.call_activity(work, input=time.time())")
+    )
+    (tmp_path / "other.py").write_text(body("yield ctx.call_activity(work, input=time.time())"))
+    settings = tmp_path / "pyproject.toml"
+    settings.write_text('[tool.dt-testkit.lint]\npaths = ["src"]\nignore = ["DT104"]\n')
+    monkeypatch.chdir(tmp_path)
+    assert [(found.path, found.code) for found in lint_paths().findings] == [
+        (str(Path("src/flow.py")), "DT101")
+    ]
+    settings.write_text('[tool.dt-testkit.lint]\nexclude = ["src"]\n')
+    assert {found.path for found in lint_paths().findings} == {"other.py"}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("nonsense = []", "no setting 'nonsense'"),
+        ('select = "DT101"', "select .* is a list of strings"),
+        ('select = ["DT999"]', "no rule 'DT999'"),
+        ("select = [", "cannot be read"),
+    ],
+)
+def test_a_wrong_setting_is_refused(text, message, tmp_path, monkeypatch):
+    (tmp_path / "pyproject.toml").write_text(f"[tool.dt-testkit.lint]\n{text}\n")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DurableTestError, match=message):
+        lint_paths(["."])
+
+
+# -- the shell
+
+
+@pytest.fixture
+def shell(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def shell(*arguments: str):
+        return CliRunner().invoke(main, ["lint", *arguments])
+
+    return shell
+
+
+def test_the_exit_status_says_whether_something_was_found(shell):
+    Path("clean.py").write_text(body("yield ctx.call_activity(work)"))
+    Path("wrong.py").write_text(body("yield ctx.call_activity(work, input=time.time())"))
+    Path("note.py").write_text(body("exec(order)\nyield ctx.call_activity(work)"))
+    assert shell("clean.py").exit_code == 0
+    assert shell("note.py").exit_code == 0
+    assert shell("wrong.py").exit_code == 1
+    assert shell("wrong.py", "--ignore", "dt101").exit_code == 0
+    assert shell("nowhere.py").exit_code == 2
+    assert shell("clean.py", "--select", "DT999").exit_code == 2
+
+
+def test_findings_as_json_have_the_agreed_fields(shell):
+    Path("wrong.py").write_text(body("yield ctx.call_activity(work, input=time.time())"))
+    [found] = json.loads(shell("wrong.py", "--format", "json").output)
+    assert list(found) == ["path", "line", "column", "code", "severity", "message", "route"]
+    assert (found["path"], found["line"], found["code"]) == ("wrong.py", LINES_BEFORE + 1, "DT101")
+    assert found["route"] == [f"wrong.py:{LINES_BEFORE + 1} flow"]
+
+
+def test_findings_as_sarif_name_their_rules(shell):
+    Path("wrong.py").write_text(
+        "import time\ndef now():\n    return time.time()\n"
+        + body("yield ctx.call_activity(work, input=now())")
+    )
+    [run] = json.loads(shell("wrong.py", "--format", "sarif").output)["runs"]
+    [result] = run["results"]
+    assert run["tool"]["driver"]["rules"][result["ruleIndex"]]["id"] == result["ruleId"] == "DT101"
+    assert result["locations"][0]["physicalLocation"]["region"] == {"startLine": 3, "startColumn": 12}
+    steps = result["codeFlows"][0]["threadFlows"][0]["locations"]
+    assert [step["location"]["message"]["text"] for step in steps] == ["flow", "now"]
+
+
+def test_findings_for_github_are_one_line_each(shell):
+    Path("wrong.py").write_text(body("yield ctx.call_activity(work, input=time.time())"))
+    [line] = shell("wrong.py", "--format", "github").output.splitlines()
+    assert line.startswith(f"::error file=wrong.py,line={LINES_BEFORE + 1},col=")
+    assert ",title=DT101::`time.time()`" in line
+
+
+# -- fixes
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("at = datetime.utcnow()  # ä", "at = ctx.current_utc_datetime  # ä"),
+        ("at = datetime.now(timezone.utc)", "at = ctx.current_utc_datetime"),
+        ("at = datetime.now(tz=timezone.utc)", "at = ctx.current_utc_datetime"),
+        ("at = str(uuid.uuid4())", "at = ctx.new_uuid()"),
+        ("at = 'ä', f'order-{uuid.uuid4()}'", "at = 'ä', f'order-{ctx.new_uuid()}'"),
+        ("time.sleep(order + 1)", "yield ctx.create_timer(timedelta(seconds=order + 1))"),
+    ],
+)
+def test_a_fix_changes_nothing_else_and_leaves_no_finding(before, after, lint, tmp_path):
+    rest = "\nyield ctx.call_activity(work)"
+    report = lint(body(before + rest))
+    assert len(report.findings) == 1
+    assert fix_paths(report, root=tmp_path) == 1
+    assert (tmp_path / "flow.py").read_text() == body(after + rest)
+    assert lint_paths([tmp_path], root=tmp_path).findings == []
+
+
+def test_a_fix_adds_the_import_that_it_needs(tmp_path):
+    file = tmp_path / "flow.py"
+    file.write_bytes(
+        b'"""Waits."""\r\nimport time\r\n\r\n\r\n'
+        b"def flow(ctx):\r\n    time.sleep(3)\r\n    yield ctx.create_timer(1)\r\n"
+    )
+    fix_paths(lint_paths([file], root=tmp_path), root=tmp_path)
+    fixed = file.read_bytes()
+    assert b"import time\r\nfrom datetime import timedelta\r\n\r\n\r\ndef flow" in fixed
+    assert b"    yield ctx.create_timer(timedelta(seconds=3))\r\n" in fixed
+    ast.parse(fixed)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "at = uuid.uuid4()",
+        "at = uuid.uuid4().hex",
+        "at = datetime.now()",
+        "at = time.sleep(1)",
+        "at = time.time()",
+    ],
+)
+def test_what_is_not_mechanical_is_left_alone(text, lint, tmp_path):
+    report = lint(body(text + "\nyield ctx.call_activity(work)"))
+    assert len(report.findings) == 1
+    assert fix_paths(report, root=tmp_path) == 0
+
+
+def test_the_shell_fixes_and_looks_again(shell):
+    Path("flow.py").write_text(body("time.sleep(1)\nyield ctx.call_activity(work)"))
+    assert shell("flow.py", "--fix").exit_code == 0
+    assert "yield ctx.create_timer(timedelta(seconds=1))" in Path("flow.py").read_text()
+
+
+# -- this project
+
+
+def test_the_application_is_clean():
+    assert list(lint_paths([ROOT / "src" / "workflows"], root=ROOT).findings) == []
+
+
+def test_the_page_is_rendered_from_the_table():
+    assert (ROOT / PAGE).read_text() == render((ROOT / PAGE).read_text())
+
+
+def test_the_hook_for_pre_commit_runs_lint():
+    hook = (ROOT / ".pre-commit-hooks.yaml").read_text()
+    assert re.search(r"^  entry: dt-testkit lint$", hook, re.MULTILINE)
+
+
+def test_a_package_that_imports_its_modules_by_its_own_name_is_followed(lint):
+    report = lint(
+        {
+            "shop/__init__.py": "from shop import steps\n\nMODULES = (steps,)\n",
+            "shop/steps.py": "import time\n\ndef stamp():\n    return time.time()\n",
+            "flows.py": """\
+                from shop import steps, MODULES
+
+                def flow(ctx):
+                    yield ctx.call_activity("work", input=steps.stamp())
+            """,
+        }
+    )
+    assert [(found.path, found.code) for found in report.findings] == [("shop/steps.py", "DT101")]
+
+
+def test_an_import_goes_below_the_comments_at_the_top(tmp_path):
+    file = tmp_path / "flow.py"
+    file.write_text(
+        "#!/usr/bin/env python\ndef flow(ctx):\n    from time import sleep\n"
+        "    sleep(1)\n    yield ctx.create_timer(1)\n"
+    )
+    fix_paths(lint_paths([file], root=tmp_path), root=tmp_path)
+    assert file.read_text().splitlines()[:2] == ["#!/usr/bin/env python", "from datetime import timedelta"]
+
+
+def test_code_that_is_nested_too_deeply_is_a_note(lint):
+    chain = "if order == 0:\n    pass\n" + "".join(f"elif order == {n}:\n    pass\n" for n in range(1, 600))
+    report = lint(body(chain + "yield ctx.call_activity(work)"))
+    assert [(found.code, found.severity, found.line) for found in report.findings] == [
+        ("DT900", "note", LINES_BEFORE)
+    ]
