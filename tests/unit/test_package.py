@@ -15,7 +15,8 @@ import dt_testkit
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src" / "dt_testkit"
 # Each layer imports only from those before it.
-LAYERS = "errors sdk history execution replaying hub application backends hazards lint cli".split()
+LAYERS = ["errors", "sdk", "history", "execution", "replaying", "hub", "application", "backends"]
+LAYERS += ["hazards", "lint", "cli"]
 
 
 def imports_of(path: Path) -> set[str]:
