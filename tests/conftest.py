@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from typing import TYPE_CHECKING
 
@@ -22,3 +23,13 @@ def _database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
     if services._services is not None:
         services._services.close()
+
+
+@pytest.fixture(autouse=True)
+def _log_levels() -> Iterator[None]:
+    """A command that is run in this process sets what is logged; the next test does not inherit that."""
+    loggers = [logging.getLogger(name) for name in (None, "durabletask.worker", "httpx", "azure")]
+    levels = [logger.level for logger in loggers]
+    yield
+    for logger, level in zip(loggers, levels, strict=True):
+        logger.setLevel(level)

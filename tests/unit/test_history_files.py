@@ -119,7 +119,10 @@ class TestRoundTrips:
             fmt=ExportFormat(kind=kind),
             metadata=history.metadata,
         )
-        assert history.dumps(suffix) == exported
+        dumped = history.dumps(suffix)
+        if suffix.endswith(".gz"):  # the SDK's header holds the second in which it was written
+            dumped, exported = gzip.decompress(dumped), gzip.decompress(exported)
+        assert dumped == exported
 
     def test_json_lines_are_the_unzipped_export(self):
         assert SAMPLE.dumps(".jsonl") == gzip.decompress(SAMPLE.dumps(".jsonl.gz"))
