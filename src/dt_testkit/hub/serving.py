@@ -13,9 +13,9 @@ handed to the workers that are connected, and what they answer is recorded and c
   hub in process moves the clock itself, and the thread stands back meanwhile.
 
 One lock, the hub's, guards all of it: calls, streams and the clock take turns, and where one of them waits,
-it lets go of the lock. Two conditions go with it. ``_work``: there may be something to hand out.
-``_progress``: nothing is in flight any more, or the clock has another moment to wait for. Real time is used
-for waiting alone, and never reaches a history unless ``time="real"``.
+it lets go of the lock. A stream that has nothing to hand out sleeps until it is woken. One condition goes
+with the lock, ``_progress``: nothing is in flight any more, or the clock has another moment to wait for. Real
+time is used for waiting alone, and never reaches a history unless ``time="real"``.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
 from itertools import count
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 
 import grpc
@@ -85,6 +85,8 @@ class _Stream:
 
     def __init__(self, request: pb.GetWorkItemsRequest) -> None:
         self.open = True
+        self.asleep = False  # whether it waits for work
+        self._wake: SimpleQueue[None] = SimpleQueue()
         self.limits: dict[type, int] = {
             Instance: request.maxConcurrentOrchestrationWorkItems,
             ActivityWork: request.maxConcurrentActivityWorkItems,
@@ -98,6 +100,16 @@ class _Stream:
             self._filters[Instance] = _accepted(filters.orchestrations)
             self._filters[ActivityWork] = _accepted(filters.activities)
             self._filters[Entity] = {one.name.lower(): frozenset() for one in filters.entities}
+
+    def sleep(self, timeout: float) -> None:
+        """Wait to be woken; the caller does not hold the lock."""
+        with suppress(Empty):
+            self._wake.get(timeout=timeout)
+
+    def wake(self) -> None:
+        if self.asleep:
+            self.asleep = False
+            self._wake.put(None)
 
     def has_room(self, kind: type) -> bool:
         return not self.limits[kind] or self.busy[kind] < self.limits[kind]
@@ -168,7 +180,6 @@ class HubServer:
         self._time = time
         self._patience = patience
         self._lock = hub._lock
-        self._work = threading.Condition(self._lock)
         self._progress = threading.Condition(self._lock)
         self._streams: list[_Stream] = []
         # Entities first: to grant a lock makes work for an instance.
@@ -180,6 +191,7 @@ class HubServer:
         self._waiters: dict[str, list[_Waiter]] = {}  # by instance; those that still have to wait
         self._drivers = 0  # threads that drive the hub in process, and wait for the workers
         self._inside = False  # whether it is the server that changes the hub now
+        self._is_work = False  # whether the streams are to be woken when it has done so
         self._last_call = self._last_tick = real_time.monotonic()
         self._alarm: datetime | None = None  # the moment that the clock's thread waits for
         self._stopping = False
@@ -267,7 +279,7 @@ class HubServer:
             work._queued = False  # type: ignore[union-attr]  # it is put in again when that is done
         else:
             self._queues[type(work)].append(work)
-            self._work.notify_all()
+            self._wake_workers()
         self.called()
 
     def work_items(self, request: pb.GetWorkItemsRequest, context: grpc.ServicerContext) -> Iterator[bytes]:
@@ -288,8 +300,10 @@ class HubServer:
 
     def _next_item(self, stream: _Stream) -> bytes | None:
         ping_at = real_time.monotonic() + _PING
-        with self._lock:
-            while stream.open:
+        while True:
+            with self._lock:
+                if not stream.open:
+                    return None
                 self.tick()
                 item = self._take(stream)
                 if item is not None:
@@ -299,8 +313,8 @@ class HubServer:
                 now = real_time.monotonic()
                 if now >= ping_at:
                     return _HEALTH_PING
-                self._work.wait(min(ping_at, stream.next_offer(now)) - now)
-        return None
+                stream.asleep = True
+            stream.sleep(min(ping_at, stream.next_offer(now)) - now)
 
     def _disconnect(self, stream: _Stream) -> None:
         """A worker is gone: what it held is handed out again."""
@@ -320,7 +334,7 @@ class HubServer:
             len(self._streams),
             len(tokens),
         )
-        self._work.notify_all()  # its own thread is to end
+        stream.wake()  # its own thread is to end
 
     def _take(self, stream: _Stream) -> bytes | None:
         """The first work that a worker takes, now its own."""
@@ -430,14 +444,29 @@ class HubServer:
     @contextmanager
     def _changing(self) -> Iterator[None]:
         """Change the hub, and let everybody look at what has become of it."""
-        with self._lock:
-            self.tick()
-            outer, self._inside = self._inside, True
-            try:
-                yield
-            finally:
-                self._changed()
-                self._inside = outer
+        asleep: list[_Stream] = []
+        try:
+            with self._lock:
+                self.tick()
+                outer, self._inside = self._inside, True
+                try:
+                    yield
+                finally:
+                    self._changed()
+                    self._inside = outer
+                    if self._is_work:
+                        self._is_work, asleep = False, list(self._streams)
+        finally:  # whoever is woken while another holds the lock only goes to sleep again
+            for stream in asleep:
+                stream.wake()
+
+    def _wake_workers(self) -> None:
+        """There may be something to hand out; the caller holds the lock."""
+        if self._inside:
+            self._is_work = True
+        else:
+            for stream in self._streams:
+                stream.wake()
 
     def _changed(self) -> None:
         if self._stopping:  # the hub is its own again
@@ -446,7 +475,7 @@ class HubServer:
         self.hub._deliver_due()
         self._inside = outer
         if any(self._queues.values()):  # there may be room again, or another may take what was given back
-            self._work.notify_all()
+            self._wake_workers()
         if self._is_idle() or self._has_earlier_alarm():
             self._progress.notify_all()
 
