@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 SECONDS ?= 300
 
-.PHONY: help setup demo test e2e fuzz bench coverage-table hazard-table lint format typecheck clean
+.PHONY: help setup demo test e2e fuzz bench coverage-table hazard-table lint-page lint format typecheck clean
 
 help: ## List the targets
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -40,6 +40,9 @@ coverage-table: $(READY) ## Write the tables of docs/coverage.md: each member of
 
 hazard-table: $(READY) ## Write the table of docs/hazards.md: each hazard, and what is found of it in the corpus
 	$(BIN)/python tests/determinism/hazard_table.py
+
+lint-page: $(READY) ## Write the rules of docs/lint.md, from the table of hazards
+	$(BIN)/python -m dt_testkit.lint.page
 
 lint: $(READY) ## Style and format
 	$(BIN)/ruff check .

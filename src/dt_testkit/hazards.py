@@ -40,6 +40,8 @@ class Hazard:
         Which calls, and which attributes that are merely read, are such a hazard.
     pure : tuple[str, ...]
         What the patterns of `calls` match though there is nothing wrong with it.
+    audits : tuple[str, ...]
+        The events of :func:`sys.addaudithook` by which the guard notices it, from whatever it is called.
     """
 
     code: str
@@ -53,6 +55,7 @@ class Hazard:
     calls: tuple[str, ...] = ()
     reads: tuple[str, ...] = ()
     pure: tuple[str, ...] = ()
+    audits: tuple[str, ...] = ()
 
 
 def _each(module: str, names: str) -> tuple[str, ...]:
@@ -172,6 +175,7 @@ HAZARDS: tuple[Hazard, ...] = (
             "multiprocessing.Lock.acquire",
             "multiprocessing.Lock.__enter__",
         ),
+        audits=("time.sleep", "builtins.input"),
     ),
     Hazard(
         "DT105",
@@ -310,10 +314,23 @@ HAZARDS: tuple[Hazard, ...] = (
             "urllib3.util.Retry",
             "shutil.Error",
             "azure.core.credentials.AzureKeyCredential",
+            "azure.functions.**",
+            "azure.durable_functions.**",
             "subprocess.list2cmdline",
             "urllib.request.Request",
             "requests.Request",
             "httpx.Request",
+        ),
+        audits=(
+            "open",
+            *_each("os", "system exec posix_spawn spawn fork forkpty startfile remove rename mkdir rmdir"),
+            *_each("os", "link symlink chmod chown truncate utime kill"),
+            *_each("socket", "__new__ connect bind getaddrinfo gethostbyname gethostbyaddr sendto sendmsg"),
+            *_each("shutil", "copyfile copymode copystat copytree move rmtree chown make_archive"),
+            *_each("tempfile", "mkstemp mkdtemp"),
+            *_each("http.client", "connect send"),
+            *_each("fcntl", "fcntl flock ioctl lockf"),
+            *("sqlite3.connect", "subprocess.Popen", "urllib.Request", "mmap.__new__"),
         ),
     ),
     Hazard(
@@ -355,6 +372,7 @@ HAZARDS: tuple[Hazard, ...] = (
             *_each("time", "tzname timezone altzone daylight"),
         ),
         pure=("os.curdir", "locale.Error"),
+        audits=(*_each("os", "putenv unsetenv chdir"), "socket.gethostname"),
     ),
     Hazard(
         "DT107",
@@ -379,6 +397,7 @@ HAZARDS: tuple[Hazard, ...] = (
             *_each("filecmp", "cmp cmpfiles"),
             *_each("importlib.util", "find_spec"),
         ),
+        audits=(*_each("os", "listdir scandir walk fwalk"), "glob.glob"),
     ),
     Hazard(
         "DT108",
@@ -430,6 +449,7 @@ HAZARDS: tuple[Hazard, ...] = (
             *_each("joblib", "Parallel"),
             "sched.scheduler.run",
         ),
+        audits=("_thread.start_new_thread", "_thread.start_joinable_thread"),
     ),
     Hazard(
         "DT111",
@@ -616,6 +636,28 @@ HAZARDS: tuple[Hazard, ...] = (
     ),
 )
 
+# Harmless when called with more arguments than that: `time.gmtime(0)` reads no clock.
+BARE = {
+    **dict.fromkeys(_each("time", "localtime gmtime ctime asctime"), 0),
+    "time.strftime": 1,
+    "email.utils.formatdate": 0,
+    "email.utils.localtime": 0,
+    "random.Random": 0,
+    "numpy.random.default_rng": 0,
+    "numpy.random.RandomState": 0,
+}
+
+# Libraries call these for purposes of their own, such as `copy.deepcopy`, which calls `id`: only what the
+# code of the project calls itself is a hazard.
+OF_LIBRARIES = (
+    "id",
+    "hash",
+    "locale.*",
+    *_each("threading", "get_ident get_native_id current_thread main_thread active_count enumerate"),
+    *(f"threading.{lock}.*" for lock in ("Lock", "RLock", "Semaphore", "BoundedSemaphore", "Condition")),
+    *_each("sys", "getrefcount getrecursionlimit getfilesystemencoding getsizeof getdefaultencoding"),
+)
+
 BY_CODE = {hazard.code: hazard for hazard in HAZARDS}
 
 
@@ -635,7 +677,7 @@ def _find(name: str, table: Literal["calls", "reads"]) -> Hazard | None:
     last = name.rpartition(".")[2]
     if "." in name and last.endswith(("Error", "Exception", "Warning")):
         return None  # to name or to make an exception is no effect
-    if any(name in hazard.pure for hazard in HAZARDS):
+    if any(name in hazard.pure or any(_fits(name, pure) for pure in hazard.pure) for hazard in HAZARDS):
         return None
     for hazard in HAZARDS:
         if name in getattr(hazard, table):
@@ -644,6 +686,11 @@ def _find(name: str, table: Literal["calls", "reads"]) -> Hazard | None:
         if any(_fits(name, pattern) for pattern in getattr(hazard, table) if "*" in pattern):
             return hazard
     return None
+
+
+def is_of_libraries(name: str) -> bool:
+    """Whether a call of this dotted name is a hazard only where the code of the project makes it itself."""
+    return any(name == one or _fits(name, one) for one in OF_LIBRARIES)
 
 
 def _fits(name: str, pattern: str) -> bool:

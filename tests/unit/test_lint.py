@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import json
 import re
+import subprocess
+import sys
 import textwrap
 from pathlib import Path
 
@@ -126,6 +128,20 @@ USE = "    yield c.call_activity('work', input=time.time())\n"
         "def flow(c, _):\nUSE\ndef test(hub):\n    hub.run(flow, input=1)\n",
         "def flow(c, _):\nUSE\ndef test(history):\n    replay(history, flow)\n",
         "def test(hub):\n    def flow(c, _):\n    USE\n    hub.start(flow)\n",
+        "def flow(c, _):\nUSE\ndef parent(ctx, _):\n    yield ctx.call_sub_orchestrator('flow')\n",
+        "def flow(c, _):\nUSE\ndef test(client):\n    client.schedule_new_orchestration('flow')\n",
+        "from functools import partial\ndef flow(n, c, _):\nUSE\nworker.add_orchestrator(partial(flow, 1))\n",
+        "from functools import partial\n"
+        "def flow(c, _, read):\n    yield c.call_activity('work', input=read())\n"
+        "worker.add_orchestrator(partial(flow, read=time.time))\n",
+        "worker.add_orchestrator(lambda c, _: (yield c.call_activity('work', input=time.time())))\n",
+        "class Flow:\n    def __call__(self, c, _):\n    USE\nworker.add_orchestrator(Flow())\n",
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n"
+        "    from durabletask.task import OrchestrationContext as OC\ndef flow(c: 'OC', _):\nUSE\n",
+        "from typing import Optional\nimport durabletask.task as t\n"
+        "def flow(c: Optional[t.OrchestrationContext], _):\nUSE\n",
+        "from typing import Annotated\nfrom durabletask.task import OrchestrationContext\n"
+        "Ctx = Annotated[OrchestrationContext, 1]\ndef flow(c: Ctx, _):\nUSE\n",
     ],
 )
 def test_an_orchestrator_is_found_however_it_is_made_one(source, lint):
@@ -192,6 +208,11 @@ def test_a_hazard_is_found_through_modules_and_the_route_to_it_is_told(lint):
         "return (lambda: time.time())()",
         "def inner():\n    return time.time()\nreturn inner()",
         "return sorted(order, key=lambda one: time.time())",
+        "async def inner():\n    return time.time()\ninner()",
+        pytest.param(
+            "try:\n    yield\nexcept* ValueError:\n    time.time()",
+            marks=pytest.mark.skipif(sys.version_info < (3, 11), reason="except* is new in Python 3.11"),
+        ),
     ],
 )
 def test_a_hazard_is_found_behind_other_names(text, lint):
@@ -216,11 +237,39 @@ def test_what_only_looks_like_a_hazard_is_none(text, lint):
 
 
 def test_the_context_given_to_what_is_not_known_is_a_note(lint):
-    report = lint(
-        body("import elsewhere\nelsewhere.go(ctx)\nelsewhere.go(order)\nyield ctx.call_activity(work)")
-    )
+    report = lint(body("import json\njson.dumps(ctx)\njson.dumps(order)\nyield ctx.call_activity(work)"))
     assert [(found.code, found.severity) for found in report.findings] == [("DT900", "note")]
     assert report.ok
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("import acme\nacme.price(1)\nacme.price(2)", "`acme.price()` is of another package"),
+        ("from .gone import price\nprice(1)", "`price()` cannot be found"),
+        ("order['step'](ctx)", "`order['step']()` is given the context, and cannot be found"),
+        ("getattr(time, order)()", "what `getattr()` gets at is known only when it runs"),
+        (
+            "class Step:\n    def run(self):\n        raise NotImplementedError\nStep().run()",
+            "`Step.run()` is left to subclasses, and which of them it is",
+        ),
+    ],
+)
+def test_what_cannot_be_followed_is_noted_once(text, what, lint):
+    [found] = lint(body(text + "\nyield ctx.call_activity(work)")).findings
+    assert (found.code, found.severity) == ("DT900", "note")
+    assert found.message.startswith(f"{what}: what is called there is not known")
+
+
+def test_a_registration_of_what_source_does_not_show_is_noted(lint):
+    [found] = lint("def main(worker, name):\n    worker.add_orchestrator(globals()[name])\n").findings
+    assert found.message.startswith("`globals()[name]` is registered, and cannot be found")
+
+
+def test_a_note_about_what_cannot_be_followed_can_be_switched_off(lint):
+    broken = "def flow(:\n    yield\n"
+    assert codes(lint(broken)) == ["DT900"]
+    assert codes(lint(broken, ignore=["DT900"])) == []
 
 
 def test_a_file_that_cannot_be_parsed_is_a_note(lint):
@@ -238,6 +287,37 @@ def test_an_ignore_with_a_reason_ignores_its_code_in_its_line(lint):
     )
     report = lint(body("time.time()  # dt: ignore[DT102] thrown away\nyield ctx.call_activity(work)"))
     assert sorted(codes(report)) == ["DT101", "DT901"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "at = str(  # dt: ignore[DT101] thrown away\n    time.time()\n)",
+        "at = str(\n    time.time()\n)  # dt: ignore[DT101] thrown away",
+        "at = str(\n    time.time()  # dt: ignore[dt101, DT102] thrown away\n    + random.random()\n)",
+    ],
+)
+def test_an_ignore_is_for_the_statement_that_it_begins_or_ends(text, lint):
+    assert "DT101" not in codes(lint(body(text + "\nyield ctx.call_activity(work)")))
+
+
+def test_an_ignore_inside_a_statement_is_for_its_line_alone(lint):
+    text = "at = str(\n    time.time() +\n    1  # dt: ignore[DT101] thrown away\n)"
+    assert codes(lint(body(text + "\nyield ctx.call_activity(work)"))) == ["DT101", "DT901"]
+
+
+@pytest.mark.parametrize(
+    ("comment", "message"),
+    [
+        ("# dt: ignore the clock", "an ignore without a code ignores nothing"),
+        ("# dt: ignore[DT999] the clock", "there is no rule `DT999` to ignore"),
+        ("# dt: ignore[DT101,DT102] the clock", "`DT102` is not found here"),
+    ],
+)
+def test_an_ignore_that_ignores_nothing_says_why(comment, message, lint):
+    report = lint(body(f"time.time()  {comment}\nyield ctx.call_activity(work)"))
+    [found] = [found for found in report.findings if found.code == "DT901"]
+    assert found.message.startswith(message)
 
 
 def test_an_ignore_in_a_string_is_none(lint):
@@ -259,7 +339,7 @@ def test_settings_come_from_pyproject(tmp_path, monkeypatch):
     assert [(found.path, found.code) for found in lint_paths().findings] == [
         (str(Path("src/flow.py")), "DT101")
     ]
-    settings.write_text('[tool.dt-testkit.lint]\nexclude = ["src"]\n')
+    settings.write_text('[tool.dt-testkit.lint]\nexclude = ["src/"]\n')
     assert {found.path for found in lint_paths().findings} == {"other.py"}
 
 
@@ -268,15 +348,31 @@ def test_settings_come_from_pyproject(tmp_path, monkeypatch):
     [
         ("nonsense = []", "no setting 'nonsense'"),
         ('select = "DT101"', "select .* is a list of strings"),
-        ('select = ["DT999"]', "no rule 'DT999'"),
+        ('select = ["DT999"]', "No rule begins with 'DT999'"),
         ("select = [", "cannot be read"),
+        ("\xff", "cannot be read"),
     ],
 )
 def test_a_wrong_setting_is_refused(text, message, tmp_path, monkeypatch):
-    (tmp_path / "pyproject.toml").write_text(f"[tool.dt-testkit.lint]\n{text}\n")
+    (tmp_path / "pyproject.toml").write_text(f"[tool.dt-testkit.lint]\n{text}\n", encoding="latin-1")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(DurableTestError, match=message):
         lint_paths(["."])
+
+
+@pytest.mark.parametrize("text", ["tool = 3", "[tool]\ndt-testkit = 3", "[tool.dt-testkit]\nlint = 3"])
+def test_settings_that_are_no_table_are_refused(text, tmp_path, monkeypatch):
+    (tmp_path / "pyproject.toml").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DurableTestError, match=r"is a table, \[tool"):
+        lint_paths(["."])
+
+
+def test_codes_in_settings_may_be_in_small_letters(tmp_path, monkeypatch):
+    (tmp_path / "pyproject.toml").write_text('[tool.dt-testkit.lint]\nignore = ["dt101"]\n')
+    (tmp_path / "flow.py").write_text(body("yield ctx.call_activity(work, input=time.time())"))
+    monkeypatch.chdir(tmp_path)
+    assert lint_paths().findings == []
 
 
 # -- the shell
@@ -339,11 +435,22 @@ def test_findings_for_github_are_one_line_each(shell):
     ("before", "after"),
     [
         ("at = datetime.utcnow()  # ä", "at = ctx.current_utc_datetime  # ä"),
-        ("at = datetime.now(timezone.utc)", "at = ctx.current_utc_datetime"),
-        ("at = datetime.now(tz=timezone.utc)", "at = ctx.current_utc_datetime"),
+        (
+            "at = datetime.now(timezone.utc)",
+            "at = ctx.current_utc_datetime.replace(tzinfo=timezone.utc)",  # it knows its zone, as before
+        ),
+        (
+            "at = datetime.now(tz=timezone.utc)",
+            "at = ctx.current_utc_datetime.replace(tzinfo=timezone.utc)",
+        ),
         ("at = str(uuid.uuid4())", "at = ctx.new_uuid()"),
         ("at = 'ä', f'order-{uuid.uuid4()}'", "at = 'ä', f'order-{ctx.new_uuid()}'"),
         ("time.sleep(order + 1)", "yield ctx.create_timer(timedelta(seconds=order + 1))"),
+        (
+            "time.sleep(  # why\n    (1\n     + order),\n)",
+            "yield ctx.create_timer(timedelta(seconds=  # why\n    (1\n     + order),\n))",
+        ),
+        ("at = (datetime\n      .utcnow())", "at = (ctx.current_utc_datetime)"),
     ],
 )
 def test_a_fix_changes_nothing_else_and_leaves_no_finding(before, after, lint, tmp_path):
@@ -376,6 +483,12 @@ def test_a_fix_adds_the_import_that_it_needs(tmp_path):
         "at = datetime.now()",
         "at = time.sleep(1)",
         "at = time.time()",
+        "time.sleep(n := 1)",
+        "(time.sleep)(1)",
+        "at = str(  # why\n    uuid.uuid4())",
+        "def wait(): time.sleep(1)\nwait()",
+        "def now(ctx=None): return datetime.utcnow()\nnow(ctx)",
+        "timedelta = order\ntime.sleep(1)",
     ],
 )
 def test_what_is_not_mechanical_is_left_alone(text, lint, tmp_path):
@@ -438,3 +551,199 @@ def test_code_that_is_nested_too_deeply_is_a_note(lint):
     assert [(found.code, found.severity, found.line) for found in report.findings] == [
         ("DT900", "note", LINES_BEFORE)
     ]
+
+
+@pytest.mark.parametrize(
+    ("encoding", "newline"), [("latin-1", "\n"), ("utf-8-sig", "\r\n"), ("utf-8", "\r"), ("utf-8", "\n")]
+)
+def test_a_fix_keeps_the_encoding_and_the_line_ends(encoding, newline, tmp_path):
+    head = f"# coding: {encoding.removesuffix('-sig')}\nimport time\n"
+    flow = "def flow(ctx):\n    at = 'é'; time.sleep(1)\n    yield ctx.create_timer(at)\n"
+    fixed = flow.replace("time.sleep(1)", "yield ctx.create_timer(timedelta(seconds=1))")
+    file = tmp_path / "flow.py"
+    file.write_bytes((head + flow).replace("\n", newline).encode(encoding))
+    assert fix_paths(lint_paths([file], root=tmp_path), root=tmp_path) == 1
+    expected = head + "from datetime import timedelta\n" + fixed
+    assert file.read_bytes() == expected.replace("\n", newline).encode(encoding)
+    assert fix_paths(lint_paths([file], root=tmp_path), root=tmp_path) == 0
+
+
+def test_a_file_that_cannot_be_rewritten_is_named(tmp_path):
+    file = tmp_path / "flow.py"
+    file.write_text(body("time.sleep(1)\nyield ctx.call_activity(work)"))
+    report = lint_paths([file], root=tmp_path)
+    file.unlink()
+    with pytest.raises(DurableTestError, match=r"flow\.py cannot be rewritten: No such file"):
+        fix_paths(report, root=tmp_path)
+
+
+def test_an_import_for_type_checkers_alone_is_not_used_by_a_fix(tmp_path):
+    file = tmp_path / "flow.py"
+    file.write_text(
+        "import time\nfrom typing import TYPE_CHECKING\n"
+        "if TYPE_CHECKING:\n    from datetime import timedelta\n"
+        "def flow(ctx):\n    time.sleep(1)\n    yield ctx.create_timer(1)\n"
+    )
+    fix_paths(lint_paths([file], root=tmp_path), root=tmp_path)
+    assert file.read_text().splitlines()[2] == "from datetime import timedelta"
+
+
+# -- what is followed
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        """\
+        class Base:
+            def run(self, ctx, _):
+                yield ctx.call_activity("work", input=self.key())
+            def key(self):
+                raise NotImplementedError
+        class Stamped(Base):
+            def key(self):
+                return time.time()
+        worker.add_orchestrator(Stamped().run)
+        """,
+        """\
+        class Clock:
+            def __init__(self, read):
+                self.read = read
+            def now(self):
+                return self.read()
+        def flow(ctx, _):
+            yield ctx.call_activity("work", input=Clock(time.time).now())
+        """,
+        """\
+        class Clock:
+            def __init__(self, read=time.time):
+                self.read = read
+            def now(self):
+                return self.read()
+        def flow(ctx, _):
+            yield ctx.call_activity("work", input=Clock().now())
+        """,
+        """\
+        from dataclasses import dataclass
+        @dataclass
+        class Clock:
+            read: object
+            def now(self):
+                return self.read()
+        def flow(ctx, _):
+            yield ctx.call_activity("work", input=Clock(time.time).now())
+        """,
+        """\
+        class Steps:
+            def __init__(self, ctx):
+                self.ctx = ctx
+            def run(self):
+                at = time.time()
+                yield self.ctx.call_activity("work", input=at)
+        def flow(ctx, _):
+            yield from Steps(ctx).run()
+            yield ctx.create_timer(1)
+        """,
+        """\
+        class Basket:
+            def __len__(self):
+                return int(time.time())
+        def flow(ctx, _):
+            if Basket():
+                yield ctx.call_activity("work")
+        """,
+    ],
+)
+def test_what_an_object_does_is_followed(source, lint):
+    assert codes(lint("import time\n" + textwrap.dedent(source))) == ["DT101"]
+
+
+def test_a_package_without_an_init_is_followed_and_one_with_it_comes_first(lint):
+    hazard = "import time\n\ndef stamp():\n    return time.time()\n"
+    report = lint(
+        {
+            "src/steps/__init__.py": "",
+            "src/steps/clock.py": hazard,
+            "src/parts/inner/clock.py": hazard,
+            "tests/steps/test_clock.py": "",  # of the same name, and nearer
+            "tests/flows.py": """\
+                import parts.inner.clock
+                from steps import clock
+
+                def flow(ctx):
+                    yield ctx.call_activity("work", input=clock.stamp())
+                    yield ctx.call_activity("work", input=parts.inner.clock.stamp())
+            """,
+        }
+    )
+    assert [found.path for found in report.findings] == ["src/parts/inner/clock.py", "src/steps/clock.py"]
+
+
+def test_a_directory_that_has_the_name_of_a_package_does_not_hide_it(lint):
+    report = lint(
+        {
+            "docker/entrypoint.py": "",
+            "flow.py": """\
+                import docker
+
+                def flow(ctx):
+                    yield ctx.call_activity("work", input=docker.from_env())
+            """,
+        }
+    )
+    assert codes(report) == ["DT105"]
+
+
+# -- what is real code, and no hazard
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "yield ctx.task_all([ctx.call_activity(work)])",
+        "yield ctx.call_activity_with_retry(work, order)",
+        "import azure.durable_functions as df\nyield ctx.call_entity(df.EntityId('cart', order), 'add')",
+        "value = yield ctx.call_activity(work, input=str(ctx.new_guid()))",
+        "from collections import deque\ntasks = deque([ctx.call_activity(work)])\nyield tasks.popleft()",
+        "from sdk import CompositeTask\nclass Mine(CompositeTask): ...\nyield Mine([])",
+        "from pydantic import BaseModel, Field\nclass Order(BaseModel):\n"
+        "    id: str = Field(default_factory=lambda: str(uuid.uuid4()))\n    lines: list = []\n"
+        "def add(order: Order):\n    order.lines.append(order.id)\nadd(order)\nyield ctx.call_activity(work)",
+    ],
+)
+def test_what_real_code_does_is_no_hazard(text, lint):
+    assert [found.message for found in lint(body(text)).findings if found.severity != "note"] == []
+
+
+# -- places
+
+
+def test_a_column_counts_characters(lint):
+    [found] = lint(body("at = 'äöü', time.time()\nyield ctx.call_activity(work)")).findings
+    assert found.column == len("    at = 'äöü', ") + 1
+
+
+def test_sarif_names_files_by_uri_and_says_what_columns_are(shell):
+    Path("my flows").mkdir()
+    Path("my flows", "ä.py").write_text(body("yield ctx.call_activity(work, input=time.time())"))
+    [run] = json.loads(shell("my flows", "--format", "sarif").output)["runs"]
+    assert run["columnKind"] == "unicodeCodePoints"
+    place = run["results"][0]["locations"][0]["physicalLocation"]
+    assert place["artifactLocation"]["uri"] == "my%20flows/%C3%A4.py"
+
+
+def test_a_path_that_is_a_loop_of_links_is_refused(shell):
+    Path("self.py").symlink_to("self.py")
+    result = shell("self.py")
+    assert (result.exit_code, result.exception.__class__) == (2, SystemExit)
+    assert "self.py does not exist" in result.output
+
+
+def test_a_file_that_warns_when_it_is_compiled_is_read(lint):
+    assert codes(lint(body(r"at = '\d', time.time()" + "\nyield ctx.call_activity(work)"))) == ["DT101"]
+
+
+def test_lint_is_a_command_of_the_module(tmp_path):
+    command = [sys.executable, "-m", "dt_testkit", "lint", str(tmp_path)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "0 orchestrators in 0 files: clean\n")

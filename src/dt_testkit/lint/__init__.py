@@ -1,7 +1,9 @@
 """Finds in source what makes orchestrators take another way when they are replayed. Nothing is imported.
 
-`project` knows what names mean, `orchestrators` where to begin, `interpreter` goes through the code and shows
-it to the `rules`, and `ignores`, `report` and `fixes` are for what they find.
+`project` holds the modules, and `orchestrators` finds where to begin. `interpreter` goes from there through
+functions: `statements` and `expressions` say what their code does; `names`, `calls` and `objects` what it
+means, in `values`. The `rules` look at what is met, and what they find goes through `collector`, `ignores`,
+`fixes` and `report`.
 """
 
 from __future__ import annotations
@@ -16,13 +18,14 @@ from typing import TYPE_CHECKING
 
 from dt_testkit.errors import DurableTestError
 from dt_testkit.lint import fixes
+from dt_testkit.lint.collector import Reports
 from dt_testkit.lint.ignores import apply_ignores
 from dt_testkit.lint.interpreter import Interpreter
 from dt_testkit.lint.orchestrators import find_orchestrators
 from dt_testkit.lint.project import Module, Project
 from dt_testkit.lint.report import Finding, Report
-from dt_testkit.lint.rules import Reports
 from dt_testkit.lint.settings import Settings, read_settings
+from dt_testkit.lint.values import Function
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -84,7 +87,10 @@ def fix_paths(report: Report, *, root: str | Path | None = None) -> int:
     for finding in report.findings:
         if finding.fix is not None:
             by_path.setdefault(finding.path, []).append(finding.fix)
-    return sum(fixes.apply(base / path, found) for path, found in by_path.items())
+    try:
+        return sum(fixes.apply(base / path, found) for path, found in by_path.items())
+    except OSError as error:
+        raise DurableTestError(f"{error.filename} cannot be rewritten: {error.strerror}.") from None
 
 
 def _lint(paths: Iterable[str | Path], settings: Settings) -> Report:
@@ -104,10 +110,12 @@ def _lint(paths: Iterable[str | Path], settings: Settings) -> Report:
     count = 0
     for info in orchestrators:
         if info not in interpreter.registered.helpers or info not in interpreter.entered:
-            interpreter.orchestrator(info)
+            interpreter.orchestrator(Function(info))
             count += 1
-    for info, arguments in interpreter.registered.partials:
-        interpreter.orchestrator(info, arguments)
+    for partial in interpreter.registered.partials:
+        if isinstance(partial.function, Function):
+            interpreter.orchestrator(partial.function, partial)
+            count += 1
     by_path: dict[str, list[Finding]] = {}
     for finding in reports.findings.values():
         by_path.setdefault(finding.path, []).append(finding)
@@ -115,12 +123,22 @@ def _lint(paths: Iterable[str | Path], settings: Settings) -> Report:
     shown = {module.shown: module for module in [*modules, *filter(None, project.modules.values())]}
     for path, module in shown.items():
         if path in by_path or module in modules:
-            found.extend(apply_ignores(module, by_path.get(path, []), disabled))
+            mine = [_in_characters(finding, module) for finding in by_path.get(path, [])]
+            found.extend(apply_ignores(module, mine, disabled))
     for path, line, column, message in project.broken:
         text = f"the file cannot be read ({message}), so nothing is found in it."
-        found.append(Finding(path, line, column, "DT900", "note", text))
+        if "DT900" not in disabled:
+            found.append(Finding(path, line, column, "DT900", "note", text))
     found.sort(key=lambda finding: (finding.path, finding.line, finding.column, finding.code))
     return Report(found, len(files), count)
+
+
+def _in_characters(finding: Finding, module: Module) -> Finding:
+    """A finding with its column in characters: syntax trees count bytes."""
+    line = module.source.split("\n")[finding.line - 1]
+    if line.isascii():
+        return finding
+    return replace(finding, column=len(line.encode()[: finding.column - 1].decode(errors="ignore")) + 1)
 
 
 def _may_matter(file: Path) -> bool:
@@ -133,21 +151,27 @@ def _may_matter(file: Path) -> bool:
 
 
 def _files(paths: Iterable[str | Path], settings: Settings) -> Iterator[Path]:
-    for path in paths:
-        path = Path(path).resolve()
+    for given in paths:
+        try:
+            path = Path(given).resolve(strict=True)
+        except (OSError, RuntimeError):  # Python before 3.13 raises the latter for a loop of links
+            path = Path(os.path.abspath(given))
         if path.is_file():
             yield path
         elif path.is_dir():
-            for directory, names, files in os.walk(path):
+            unreadable: list[OSError] = []
+            for directory, names, files in os.walk(path, onerror=unreadable.append):
                 names[:] = sorted(n for n in names if not n.startswith(".") and n not in _SKIPPED)
                 for name in sorted(files):
                     file = Path(directory, name)
                     if name.endswith(".py") and not _excluded(file, settings):
                         yield file
+            yield from (Path(error.filename) for error in unreadable)
         else:
-            raise DurableTestError(f"{path} does not exist: name files or directories with Python source.")
+            raise DurableTestError(f"{given} does not exist: name files or directories with Python source.")
 
 
 def _excluded(file: Path, settings: Settings) -> bool:
     shown = os.path.relpath(file, settings.root)
-    return any(fnmatch(shown, pattern) or fnmatch(shown, f"{pattern}/*") for pattern in settings.exclude)
+    patterns = [pattern.rstrip("/") for pattern in settings.exclude]
+    return any(fnmatch(shown, pattern) or fnmatch(shown, f"{pattern}/*") for pattern in patterns)

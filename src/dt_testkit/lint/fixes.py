@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import ast
+import io
+import re
+import tokenize
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from dt_testkit.lint.project import Imported, Scope
+from dt_testkit.lint.values import Context
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from dt_testkit.lint.interpreter import Frame
+    from dt_testkit.lint.frame import Frame
+
+_UTC = re.compile(r"(\w+\.)*(timezone\.utc|UTC)")
+_NO_VALUE = (ast.Starred, ast.NamedExpr, ast.GeneratorExp)
+"""What cannot be the value of a keyword argument."""
 
 
 @dataclass(frozen=True)
@@ -25,47 +35,57 @@ class Fix:
 
 def fix_for(code: str, what: str, node: ast.AST, frame: Frame) -> Fix | None:
     """The fix of a finding, if it is mechanical and the context is at hand."""
-    from dt_testkit.lint.values import Context
-
-    if (
-        not isinstance(node, ast.Call)
-        or code not in ("DT101", "DT103", "DT104")
-        or not _has_places(node, frame)
-    ):
+    if not isinstance(node, ast.Call) or code not in ("DT101", "DT103", "DT104"):
         return None
-    contexts = [
-        name for name, value in frame.env.names.items() if isinstance(value, Context) and name.isidentifier()
-    ]
-    if not contexts:
+    source, ctx = _source_of(node, frame), _context(frame)
+    if not source or not ctx:
         return None
-    ctx = contexts[0]
-    if code == "DT101" and what in ("`datetime.datetime.utcnow()`", "`datetime.datetime.now()`"):
-        if what.startswith("`datetime.datetime.now") and not _is_utc(node):
-            return None
-        return _replace(node, f"{ctx}.current_utc_datetime")
     parent = _parents(frame).get(node)
+    if code == "DT101":
+        return _clock(what, node, source, ctx)
     if code == "DT103" and what == "`uuid.uuid4()`":
-        if isinstance(parent, ast.Call) and isinstance(parent.func, ast.Name) and parent.func.id == "str":
-            return (
-                _replace(parent, f"{ctx}.new_uuid()")
-                if len(parent.args) == 1 and not parent.keywords
-                else None
-            )
-        if isinstance(parent, ast.FormattedValue) and parent.conversion == -1 and parent.format_spec is None:
-            return _replace(node, f"{ctx}.new_uuid()")
-        return None
-    if code == "DT104" and what == "`time.sleep()`" and isinstance(parent, ast.Expr) and frame.delegated:
-        if len(node.args) != 1 or node.keywords or frame.info is None or not frame.info.is_generator:
-            return None
-        seconds = ast.get_source_segment(frame.module.source, node.args[0])
-        name, import_ = _timedelta(frame)
-        return _replace(node, f"yield {ctx}.create_timer({name}(seconds={seconds}))", import_)
+        return _uuid(node, parent, ctx, frame)
+    if code == "DT104" and what == "`time.sleep()`" and isinstance(parent, ast.Expr):
+        return _sleep(node, source, ctx, frame)
     return None
 
 
-def _is_utc(node: ast.Call) -> bool:
-    given = [*node.args, *(keyword.value for keyword in node.keywords)]
-    return len(given) == 1 and ast.unparse(given[0]).endswith(("timezone.utc", "UTC"))
+def _clock(what: str, node: ast.Call, source: str, ctx: str) -> Fix | None:
+    if "#" in source:
+        return None
+    if what == "`datetime.datetime.utcnow()`":
+        return _replace(node, f"{ctx}.current_utc_datetime")
+    if what == "`datetime.datetime.now()`":  # of which the local time cannot be told from the history
+        given = [*node.args, *(keyword.value for keyword in node.keywords)]
+        if len(given) == 1 and _UTC.fullmatch(zone := ast.unparse(given[0])):
+            return _replace(node, f"{ctx}.current_utc_datetime.replace(tzinfo={zone})")
+    return None
+
+
+def _uuid(node: ast.Call, parent: ast.AST | None, ctx: str, frame: Frame) -> Fix | None:
+    """Where a string is wanted: `new_uuid()` gives one."""
+    if parent is None or "#" in (ast.get_source_segment(frame.module.source, parent) or "#"):
+        return None
+    if isinstance(parent, ast.Call) and isinstance(parent.func, ast.Name) and parent.func.id == "str":
+        alone = parent.args == [node] and not parent.keywords
+        return _replace(parent, f"{ctx}.new_uuid()") if alone else None
+    if isinstance(parent, ast.FormattedValue) and parent.conversion == -1 and parent.format_spec is None:
+        return _replace(node, f"{ctx}.new_uuid()")
+    return None
+
+
+def _sleep(node: ast.Call, source: str, ctx: str, frame: Frame) -> Fix | None:
+    """Where the orchestrator, or a helper that it delegates to, can wait for a timer."""
+    if not frame.delegated or frame.info is None or not frame.info.is_generator:
+        return None
+    if len(node.args) != 1 or node.keywords or isinstance(node.args[0], _NO_VALUE):
+        return None
+    function = ast.get_source_segment(frame.module.source, node.func) or "("
+    arguments = source.removeprefix(function).lstrip()
+    name, import_ = _timedelta(frame)
+    if not source.startswith(function) or not arguments.startswith("(") or not name:
+        return None
+    return _replace(node, f"yield {ctx}.create_timer({name}(seconds={arguments[1:]})", import_)
 
 
 def _replace(node: ast.Call, text: str, import_: str = "") -> Fix:
@@ -73,13 +93,22 @@ def _replace(node: ast.Call, text: str, import_: str = "") -> Fix:
     return Fix((node.lineno, node.col_offset), end, text, import_)
 
 
-def _has_places(node: ast.Call, frame: Frame) -> bool:
-    """Whether the place of a node is right: inside an f-string it may be wrong before Python 3.12."""
-    segment = ast.get_source_segment(frame.module.source, node) or ""
+def _source_of(node: ast.Call, frame: Frame) -> str:
+    """The source of a call; nothing if its place is wrong, as in an f-string before Python 3.12."""
+    source = ast.get_source_segment(frame.module.source, node) or ""
     try:
-        return ast.dump(ast.parse(segment, mode="eval").body) == ast.dump(node)
+        same = ast.dump(ast.parse(f"({source}\n)", mode="eval").body) == ast.dump(node)
     except SyntaxError:
-        return False
+        return ""
+    return source if same else ""
+
+
+def _context(frame: Frame) -> str:
+    """The name of the context; nothing if a caller may leave it out."""
+    optional = frame.info.defaults if frame.info is not None else {}
+    names = frame.env.names.items()
+    found = (name for name, value in names if isinstance(value, Context) and name.isidentifier())
+    return next((name for name in found if name not in optional), "")
 
 
 def _parents(frame: Frame) -> dict[ast.AST, ast.AST]:
@@ -88,43 +117,64 @@ def _parents(frame: Frame) -> dict[ast.AST, ast.AST]:
 
 
 def _timedelta(frame: Frame) -> tuple[str, str]:
-    """How timedelta is called in the module, and the import that is missing."""
-    from dt_testkit.lint.project import Imported
+    """How timedelta is called, and the import that is missing; nothing if its name means something else."""
+    for statement in frame.module.tree.body:
+        if not isinstance(statement, ast.Import | ast.ImportFrom):
+            continue
+        for alias in statement.names:
+            name = alias.asname or alias.name
+            if isinstance(statement, ast.Import) and alias.name == "datetime" and _is_imported(frame, name):
+                return f"{name}.timedelta", ""
+            if alias.name == "timedelta" and _is_imported(frame, name):
+                return name, ""
+    free = _is_imported(frame, "timedelta") or not any("timedelta" in s.bindings for s in _scopes(frame))
+    return ("timedelta", "from datetime import timedelta") if free else ("", "")
 
-    for name, bindings in frame.module.scope.bindings.items():
-        for binding in bindings:
-            if isinstance(binding, Imported) and binding.module == "datetime" and not binding.level:
-                if binding.attribute == "timedelta":
-                    return name, ""
-                if binding.attribute is None:
-                    return f"{name}.timedelta", ""
-    return "timedelta", "from datetime import timedelta"
+
+def _is_imported(frame: Frame, name: str) -> bool:
+    """Whether a name is of the datetime module, and nothing else."""
+    bound = [binding for scope in _scopes(frame) for binding in scope.bindings.get(name, [])]
+    wanted = (Imported("datetime", 0, None), Imported("datetime", 0, "timedelta"))
+    return bool(bound) and all(binding in wanted for binding in bound)
+
+
+def _scopes(frame: Frame) -> Iterable[Scope]:
+    scope: Scope | None = frame.env.scope
+    while scope is not None:
+        yield scope
+        scope = scope.parent
 
 
 def apply(path: Path, fixes: Iterable[Fix]) -> int:
     """Write the fixes into a file; returns how many. Nothing else in it changes."""
     raw = path.read_bytes()
-    lines = raw.splitlines(keepends=True)
+    encoding, _ = tokenize.detect_encoding(io.BytesIO(raw).readline)
+    before = raw.decode(encoding)
+    newline = match[0] if (match := re.search(r"\r\n|\r|\n", before)) else "\n"
+    lines = before.encode().splitlines(keepends=True)
     done, imports = 0, set()
     last = (len(lines) + 1, 0)
     for fix in sorted(set(fixes), key=lambda fix: fix.start, reverse=True):
         if fix.end > last:
             continue
         first, end = lines[fix.start[0] - 1], lines[fix.end[0] - 1]
-        lines[fix.start[0] - 1 : fix.end[0]] = [first[: fix.start[1]] + fix.text.encode() + end[fix.end[1] :]]
+        text = fix.text.replace("\n", newline).encode()
+        lines[fix.start[0] - 1 : fix.end[0]] = [first[: fix.start[1]] + text + end[fix.end[1] :]]
         last = fix.start
         done += 1
         if fix.import_:
             imports.add(fix.import_)
     source = b"".join(lines)
-    for text in imports:
+    for import_ in imports:
         at = _after_docstring(source)
         rows = source.splitlines(keepends=True)
-        newline = b"\r\n" if rows and rows[0].endswith(b"\r\n") else b"\n"
-        source = b"".join([*rows[:at], text.encode() + newline, *rows[at:]])
-    ast.parse(source)
+        source = b"".join([*rows[:at], (import_ + newline).encode(), *rows[at:]])
+    try:
+        ast.parse(source.decode())
+    except SyntaxError:  # rather leave it than break it
+        return 0
     if done:
-        path.write_bytes(source)
+        path.write_bytes(source.decode().encode(encoding))
     return done
 
 
@@ -132,7 +182,7 @@ def _after_docstring(source: bytes) -> int:
     """The line after which an import goes: the last import before anything else, or the docstring."""
     rows = source.splitlines()
     line = next((number for number, row in enumerate(rows) if not row.startswith(b"#")), len(rows))
-    for node in ast.parse(source).body:
+    for node in ast.parse(source.decode()).body:
         docstring = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
         if not docstring and not isinstance(node, ast.Import | ast.ImportFrom):
             break

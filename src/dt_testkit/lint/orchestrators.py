@@ -6,14 +6,29 @@ import ast
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from dt_testkit.lint.project import FunctionInfo, Imported, Module, Scope, last_name
-from dt_testkit.lint.values import Class, Collection, Const, Env, Function, Partial, Value, each
+from dt_testkit.lint import expressions, names, objects
+from dt_testkit.lint.frame import Frame
+from dt_testkit.lint.project import FunctionInfo, Module, Scope, last_name
+from dt_testkit.lint.rules import unresolved
+from dt_testkit.lint.values import (
+    Class,
+    Collection,
+    Const,
+    Context,
+    Env,
+    External,
+    Function,
+    Instance,
+    Partial,
+    Value,
+    each,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Collection as Collection_
     from collections.abc import Iterable, Iterator, Sequence
 
-    from dt_testkit.lint.interpreter import Frame, Interpreter
+    from dt_testkit.lint.interpreter import Interpreter
 
 # Where the orchestrator is among the arguments of a call.
 _REGISTRATIONS = {"add_orchestrator": 0, "add_named_orchestrator": 1, "stub_orchestrator": 0}
@@ -79,8 +94,10 @@ class Registered:
     )
     where: set[FunctionInfo] = field(default_factory=set)
     """The orchestrators that are registered with a worker."""
-    partials: list[tuple[FunctionInfo, tuple[Value, ...]]] = field(default_factory=list)
-    """Functions that are registered with some of their arguments."""
+    partials: list[Partial] = field(default_factory=list)
+    """Methods of certain instances, and functions that are registered with some of their arguments."""
+    used: set[str] = field(default_factory=set)
+    """The names by which orchestrators are scheduled."""
     wrappers: dict[str, int] = field(default_factory=dict)
     """Functions of the project that register what they are given, and which argument it is."""
     helpers: set[FunctionInfo] = field(default_factory=set)
@@ -97,7 +114,7 @@ def find_orchestrators(it: Interpreter, modules: Sequence[Module]) -> tuple[list
     registered = Registered()
     for module in modules:
         for info in module.functions:
-            if _looks_like_one(info):
+            if _looks_like_one(it, info):
                 similar[info] = None
             for node in info.nodes:
                 if isinstance(node, ast.YieldFrom) and isinstance(node.value, ast.Call):
@@ -112,13 +129,20 @@ def find_orchestrators(it: Interpreter, modules: Sequence[Module]) -> tuple[list
                 for info in module.functions:
                     if info.is_generator and info.is_decorated(*registered.wrappers):
                         found[info] = None
+    for module in modules:
+        for info in module.functions:
+            if info.name in registered.used and info.is_generator and info.owner is None and info.parameters:
+                found[info] = None
+    for partial in registered.partials:
+        if isinstance(partial.function, Function):
+            similar.pop(partial.function.info, None)
     # What only looks like one may be the helper of another: it comes last.
     likely = sorted(similar, key=lambda info: info.name in delegated)
     registered.helpers = {info for info in similar if info.name in delegated and info not in found}
     return list(dict.fromkeys([*found, *likely])), registered
 
 
-def _looks_like_one(info: FunctionInfo) -> bool:
+def _looks_like_one(it: Interpreter, info: FunctionInfo) -> bool:
     if isinstance(info.node, ast.Lambda):
         return False
     if info.is_decorated(*_DECORATORS):
@@ -127,9 +151,11 @@ def _looks_like_one(info: FunctionInfo) -> bool:
     if not parameters:
         return False
     first = parameters[0]
-    if first.annotation is not None and "rchestrationContext" in _annotation(info, first.annotation):
-        return info.is_generator
-    if first.arg in _NAMES and first.annotation is None and info.is_generator:
+    if first.annotation is not None:
+        runs = info.is_generator or isinstance(info.node, ast.AsyncFunctionDef)
+        declared = each(names.annotated(it, first.annotation, info.outer)) if runs else ()
+        return any(isinstance(one, Context) for one in declared)
+    if first.arg in _NAMES and info.is_generator:
         return any(
             isinstance(node, ast.Attribute)
             and node.attr in _DURABLE
@@ -138,20 +164,6 @@ def _looks_like_one(info: FunctionInfo) -> bool:
             for node in info.nodes
         )
     return False
-
-
-def _annotation(info: FunctionInfo, annotation: ast.expr) -> str:
-    """The last name of an annotation, also of one that is a string, or an alias of the module."""
-    if isinstance(annotation, ast.Constant) and isinstance(annotation.value, str):
-        return annotation.value
-    name = last_name(annotation)
-    for binding in info.module.scope.bindings.get(name, []):
-        if isinstance(binding, Imported) and binding.attribute:
-            return binding.attribute
-        value = getattr(binding, "value", None)
-        if isinstance(value, ast.Name | ast.Attribute):
-            return last_name(value)
-    return name
 
 
 def _calls(module: Module, wanted: Collection_[str]) -> Iterator[tuple[Scope, ast.Call]]:
@@ -200,12 +212,19 @@ def _look_at(
             registered.hidden = True
     known = False
     for one in _all(value):
+        if isinstance(one, Instance) and kind in ("", "orchestrator"):
+            method = objects.member_of(it, one.info, "__call__")
+            if isinstance(method, FunctionInfo) and method.is_generator:
+                one = Function(method, one)
         if isinstance(one, Function):
             known = True
             if kind:
                 registered.names[kind].add(one.info.name.lower() if kind == "entity" else one.info.name)
             if kind in ("", "orchestrator") and _may_be_one(one.info, name):
-                found[one.info] = None
+                if isinstance(one.bound, Instance):
+                    partials.append(Partial(one, (), ()))
+                else:
+                    found[one.info] = None
                 if kind:
                     registered.where.add(one.info)
         elif isinstance(one, Class) and kind == "entity":
@@ -213,19 +232,27 @@ def _look_at(
             registered.names[kind].add(one.info.name.lower())
         elif isinstance(one, Partial) and isinstance(one.function, Function) and kind == "orchestrator":
             known = True
-            partials.append((one.function.info, one.args))
+            partials.append(one)
             registered.hidden = True
-        elif isinstance(one, Const) and isinstance(one.value, str) and kind:
+        elif isinstance(one, Const) and isinstance(one.value, str):
             known = True
-            registered.names[kind].add(one.value)
+            if kind:
+                registered.names[kind].add(one.value)
+            elif name in _USES:
+                registered.used.add(one.value)
     if kind and not known:
         registered.hidden = True
-        if kind == "orchestrator":
-            _note_wrapper(scope, call.args[position], registered)
+        of_sdk = any(isinstance(one, External) and one.name.startswith("durabletask.") for one in each(value))
+        if (
+            kind == "orchestrator"
+            and not of_sdk
+            and not _note_wrapper(scope, call.args[position], registered)
+        ):
+            unresolved.unknown_orchestrator(it, scope, call)
 
 
-def _note_wrapper(scope: Scope, argument: ast.expr, registered: Registered) -> None:
-    """A function that registers its own parameter: whoever calls it registers."""
+def _note_wrapper(scope: Scope, argument: ast.expr, registered: Registered) -> bool:
+    """Whether a function registers its own parameter: then whoever calls it registers."""
     node = scope.node
     if isinstance(argument, ast.Name) and isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
         names = [
@@ -233,6 +260,8 @@ def _note_wrapper(scope: Scope, argument: ast.expr, registered: Registered) -> N
         ]
         if argument.id in names:
             registered.wrappers[node.name] = names.index(argument.id)
+            return True
+    return False
 
 
 def _through_wrapper(
@@ -256,10 +285,8 @@ def _may_be_one(info: FunctionInfo, how: str) -> bool:
 
 
 def _evaluate(it: Interpreter, scope: Scope, node: ast.expr) -> Value:
-    from dt_testkit.lint.interpreter import Frame
-
     with it.reports.collecting():
-        return it.eval(Frame(None, scope.module, Env(scope), in_run=False), node)
+        return expressions.evaluate(it, Frame(None, scope.module, Env(scope), in_run=False), node)
 
 
 def _all(value: Value) -> Iterator[Value]:

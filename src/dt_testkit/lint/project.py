@@ -6,6 +6,7 @@ import ast
 import os
 import sys
 import tokenize
+import warnings
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeAlias
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
 AnyFunction: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 _OTHER_SCOPES = frozenset({ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef})
 _LEAVES = frozenset({ast.Load, ast.Constant})
-_OUTSIDE = set(sys.stdlib_module_names) | {"durabletask", "dt_testkit"}
+OUTSIDE = frozenset(sys.stdlib_module_names) | {"durabletask", "dt_testkit"}
+"""Packages that are known, and of no project."""
 MUTATORS = frozenset(
     [
         "append",
@@ -100,6 +102,15 @@ class FunctionInfo:
         ]
 
     @cached_property
+    def defaults(self) -> dict[str, ast.expr]:
+        """The default of each parameter that has one."""
+        a = self.node.args
+        positional = [*a.posonlyargs, *a.args]
+        found = zip(positional[len(positional) - len(a.defaults) :], a.defaults, strict=True)
+        only = zip(a.kwonlyargs, a.kw_defaults, strict=True)
+        return {arg.arg: default for arg, default in [*found, *only] if default is not None}
+
+    @cached_property
     def nodes(self) -> list[ast.AST]:
         """The nodes of the body, without those of the functions in it."""
         return list(own_nodes(self.node))
@@ -107,6 +118,31 @@ class FunctionInfo:
     @cached_property
     def is_generator(self) -> bool:
         return any(isinstance(node, ast.Yield | ast.YieldFrom) for node in self.nodes)
+
+    @cached_property
+    def is_stub(self) -> bool:
+        """Whether it only stands for what subclasses do: a docstring, `...`, or NotImplementedError."""
+        body = self.node.body
+        return isinstance(body, list) and all(
+            (isinstance(part, ast.Expr) and isinstance(part.value, ast.Constant))
+            or (isinstance(part, ast.Raise) and part.exc is not None and _raises_not_implemented(part.exc))
+            for part in body
+        )
+
+    @cached_property
+    def kept_on_self(self) -> dict[str, str]:
+        """The attributes that simply keep a parameter, and which: ``self.clock = clock``."""
+        kept = {}
+        names = {argument.arg for argument in self.parameters}
+        for node in self.nodes:
+            if not isinstance(node, ast.Assign | ast.AnnAssign):
+                continue
+            for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
+                if isinstance(target, ast.Attribute) and last_name(target.value) == "self":
+                    value = node.value.values[0] if isinstance(node.value, ast.BoolOp) else node.value
+                    if isinstance(value, ast.Name) and value.id in names:
+                        kept[target.attr] = value.id
+        return kept
 
     @cached_property
     def decorators(self) -> list[ast.expr]:
@@ -130,6 +166,15 @@ class ClassInfo:
         scope = Scope(self.module, self.outer, self.node)
         scope.collect(self.node.body)
         return scope
+
+    @cached_property
+    def fields(self) -> dict[str, ast.expr | None]:
+        """The annotated names of the body, as dataclasses have them, and their defaults."""
+        return {
+            part.target.id: part.value
+            for part in self.node.body
+            if isinstance(part, ast.AnnAssign) and isinstance(part.target, ast.Name)
+        }
 
     @cached_property
     def is_dataclass(self) -> bool:
@@ -210,6 +255,8 @@ class Scope:
                     self.bind(node.target.id, Assigned(node.annotation, "annotation"))
             elif isinstance(node, ast.AugAssign) and isinstance(node.target, ast.Name):
                 self.bind(node.target.id, Assigned(node.value, "augmented"))
+            elif type(node).__name__ == "TypeAlias":  # from Python 3.12 on
+                self._assign(node.name, node.value, "value")  # type: ignore[attr-defined]
             elif isinstance(node, ast.NamedExpr):
                 self._assign(node.target, node.value, "value")
             elif isinstance(node, ast.For | ast.AsyncFor):
@@ -247,8 +294,10 @@ class Scope:
 class Module:
     """A file of the project."""
 
-    def __init__(self, path: Path, shown: str, source: str, tree: ast.Module) -> None:
+    def __init__(self, path: Path, shown: str, source: str, tree: ast.Module, namespace: str = "") -> None:
         self.path = path
+        self.namespace = namespace
+        """The name by which it was imported, of a directory without an `__init__.py`."""
         self.shown = shown
         self.source = source
         self.tree = tree
@@ -349,11 +398,14 @@ class Project:
         try:
             with tokenize.open(path) as stream:
                 source = stream.read()
-            module = Module(path, shown, source, ast.parse(source))
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                module = Module(path, shown, source, ast.parse(source))
         except SyntaxError as error:
-            self.broken.append((shown, error.lineno or 1, error.offset or 1, error.msg or "invalid syntax"))
-        except (OSError, ValueError, RecursionError) as error:
-            self.broken.append((shown, 1, 1, str(error)))
+            why = (error.msg or "invalid syntax").removesuffix(f" for {str(path)!r}")
+            self.broken.append((shown, error.lineno or 1, error.offset or 1, why))
+        except (OSError, ValueError, RecursionError, MemoryError) as error:
+            self.broken.append((shown, 1, 1, getattr(error, "strerror", None) or str(error) or "too deep"))
         self.modules[path] = module
         return module
 
@@ -366,7 +418,7 @@ class Project:
             found = self._in(directory, imported.module.split(".") if imported.module else [])
         else:
             parts = imported.module.split(".")
-            if parts[0] in _OUTSIDE:
+            if parts[0] in OUTSIDE:
                 return None, None
             base = self._directory(importer.path.parent, parts[0])
             found = None if base is None else self._in(base, parts)
@@ -377,7 +429,17 @@ class Project:
                 deeper = self._in(directory, parts)
                 if deeper is not None:
                     return self.load(deeper), None
+        if found is None and imported.attribute is None and not imported.level:
+            return self._namespace(directory.joinpath(*parts), imported.module), None
         return (self.load(found), imported.attribute) if found is not None else (None, None)
+
+    def _namespace(self, directory: Path, name: str) -> Module | None:
+        """What stands for a directory of modules that is no regular package."""
+        path = directory / "__init__.py"
+        if path not in self.modules and _is_namespace(directory):
+            shown = os.path.relpath(path, self.root)
+            self.modules[path] = Module(path, shown, "", ast.Module([], []), name)
+        return self.modules.get(path)
 
     def _names(self, path: Path) -> dict[str, list[Binding]]:
         module = self.load(path)
@@ -388,6 +450,8 @@ class Project:
         if module.path.name != "__init__.py":
             return None
         found = self._in(module.path.parent, [name])
+        if found is None and module.namespace:
+            return self._namespace(module.path.parent / name, f"{module.namespace}.{name}")
         return self.load(found) if found is not None else None
 
     def _in(self, directory: Path, parts: list[str]) -> Path | None:
@@ -408,16 +472,21 @@ class Project:
                 directories = directories[: directories.index(self.root) + 1]
             else:
                 directories = directories[:8]
-            for directory in directories:
-                for base in (directory, directory / "src"):
-                    inside = base / name
-                    if inside.with_name(name + ".py").is_file() or (
-                        inside.is_dir()
-                        and (base != start or (inside / "__init__.py").is_file() or any(inside.glob("*.py")))
-                    ):
+            bases = [base for directory in directories for base in (directory, directory / "src")]
+            for is_there in (_is_module, _is_namespace):
+                for base in bases:
+                    if self._directories[key] is None and is_there(base / name):
                         self._directories[key] = base
-                        return base
         return self._directories[key]
+
+
+def _is_module(path: Path) -> bool:
+    return path.with_name(path.name + ".py").is_file() or (path / "__init__.py").is_file()
+
+
+def _is_namespace(directory: Path) -> bool:
+    """Whether a directory may be a package without an `__init__.py`: those that have one come first."""
+    return directory.is_dir() and (any(directory.glob("*.py")) or any(directory.glob("*/*.py")))
 
 
 def own_nodes(function: AnyFunction) -> Iterator[ast.AST]:
@@ -444,6 +513,10 @@ def statements_in(node: ast.AST) -> list[ast.AST]:
         if type(part) is list:
             found.extend(part)
     return found
+
+
+def _raises_not_implemented(node: ast.expr) -> bool:
+    return last_name(node.func if isinstance(node, ast.Call) else node) == "NotImplementedError"
 
 
 def last_name(node: ast.AST) -> str:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from dt_testkit.hazards import BY_CODE, HAZARDS, Severity
 
@@ -110,9 +112,8 @@ def _sarif(report: Report) -> str:
         region: dict[str, Any] = {"startLine": line}
         if column is not None:
             region["startColumn"] = column
-        found: dict[str, Any] = {
-            "physicalLocation": {"artifactLocation": {"uri": path.replace("\\", "/")}, "region": region}
-        }
+        uri = Path(path).as_uri() if Path(path).is_absolute() else quote(path.replace("\\", "/"))
+        found: dict[str, Any] = {"physicalLocation": {"artifactLocation": {"uri": uri}, "region": region}}
         if text:
             found["message"] = {"text": text}
         return found
@@ -148,7 +149,13 @@ def _sarif(report: Report) -> str:
     document = {
         "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
         "version": "2.1.0",
-        "runs": [{"tool": {"driver": {"name": "dt-testkit lint", "rules": rules}}, "results": results}],
+        "runs": [
+            {
+                "tool": {"driver": {"name": "dt-testkit lint", "rules": rules}},
+                "columnKind": "unicodeCodePoints",
+                "results": results,
+            }
+        ],
     }
     return json.dumps(document, indent=2)
 

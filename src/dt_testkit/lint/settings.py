@@ -36,7 +36,7 @@ class Settings:
         """The codes that are switched off."""
         for code in [*self.select, *self.ignore]:
             if not any(known.startswith(code) for known in BY_CODE) or not code:
-                raise DurableTestError(f"There is no rule {code!r}: the rules are {', '.join(BY_CODE)}.")
+                raise DurableTestError(f"No rule begins with {code!r}: the rules are {', '.join(BY_CODE)}.")
         off = {code for code in BY_CODE if self.ignore and code.startswith(tuple(self.ignore))}
         if self.select:
             off |= {code for code in BY_CODE if not code.startswith(tuple(self.select))}
@@ -48,14 +48,17 @@ def read_settings(start: Path) -> Settings:
     for directory in (start, *start.parents):
         file = directory / "pyproject.toml"
         if file.is_file():
-            table = _parse(file).get("tool", {}).get("dt-testkit", {}).get("lint", {})
-            return _check(table, directory, file)
+            return _check(_parse(file), directory, file)
     return Settings(start)
 
 
 def _check(table: Any, root: Path, file: Path) -> Settings:
-    if not isinstance(table, dict):
-        raise DurableTestError(f"{file}: [tool.dt-testkit.lint] is no table.")
+    path = ("tool", "dt-testkit", "lint")
+    for depth, name in enumerate(path, 1):
+        table = table.get(name, {})
+        if not isinstance(table, dict):
+            where = ".".join(path[:depth])
+            raise DurableTestError(f"{file}: {where} is a table, [{where}], not {table!r}.")
     known = ("paths", "exclude", "select", "ignore")
     for name, value in table.items():
         if name not in known:
@@ -66,6 +69,8 @@ def _check(table: Any, root: Path, file: Path) -> Settings:
             raise DurableTestError(
                 f"{file}: {name} in [tool.dt-testkit.lint] is a list of strings, not {value!r}."
             )
+    for name in ("select", "ignore"):
+        table[name] = [code.upper() for code in table.get(name, [])]
     return Settings(root, **table)
 
 
@@ -83,6 +88,6 @@ def _parse(file: Path) -> dict[str, Any]:
             return {}
     try:
         found: dict[str, Any] = toml.loads(file.read_text(encoding="utf-8"))
-    except (toml.TOMLDecodeError, OSError) as error:
+    except (ValueError, OSError) as error:
         raise DurableTestError(f"{file} cannot be read: {error}.") from None
     return found

@@ -121,6 +121,8 @@ class Instance(Value):
     info: ClassInfo
     shared: bool = False
     """Whether it outlives a run."""
+    held: tuple[tuple[str, Value], ...] = ()
+    """What it was given when it was made, by the attribute that keeps it."""
 
 
 @dataclass(frozen=True)
