@@ -15,7 +15,7 @@ from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, Literal
 
 from durabletask import task
 from durabletask.client import OrchestrationStatus, TaskHubGrpcClient
@@ -293,6 +293,28 @@ def thousand_at_once() -> list[Row]:
     ]
 
 
+def guarded() -> list[Row]:
+    """A chain of 10,000 activities with the guard, against the same without."""
+
+    def run(guard: Literal["error", "off"]) -> None:
+        made = TaskHub(guard=guard)
+        register(made)
+        assert made.run(chain, input=10_000).status is OrchestrationStatus.COMPLETED
+
+    on, off = best_in_turn(5, partial(run, "error"), partial(run, "off"))
+    bound = 1.5 if sys.version_info >= (3, 12) else 2.5
+    return [
+        Row(
+            "guarded chain of 10,000",
+            ms(on),
+            f'`guard="off"`: {ms(off)}',
+            f"{on / off:.2f}×",
+            f"≤ {bound}×",
+            on / off <= bound,
+        )
+    ]
+
+
 def over_the_wire() -> list[Row]:
     """The real worker and client: on a served hub in skipped time, against the SDK's in-memory backend."""
 
@@ -331,6 +353,7 @@ ALL: list[Callable[[], list[Row]]] = [
     timers,
     entities,
     thousand_at_once,
+    guarded,
     over_the_wire,
     plugin,
 ]

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
         InstanceNotFound,
         InvalidState,
         InvalidTime,
+        NonDeterminismWarning,
+        NonDeterministicCall,
         OrchestrationBlocked,
         OrchestrationNotFinished,
         ReplayDivergence,
@@ -48,6 +50,7 @@ if TYPE_CHECKING:
         UnlockEntity,
         WorkerOptions,
     )
+    from dt_testkit.guard import allow_nondeterminism
     from dt_testkit.history import History
     from dt_testkit.hub import Call, Entity, Instance, Step, Stub, TaskHub, drive
     from dt_testkit.hub.serving import HubServer
@@ -64,6 +67,8 @@ _HOMES = {
         "InstanceNotFound",
         "InvalidState",
         "InvalidTime",
+        "NonDeterminismWarning",
+        "NonDeterministicCall",
         "OrchestrationBlocked",
         "OrchestrationNotFinished",
         "ReplayDivergence",
@@ -90,6 +95,7 @@ _HOMES = {
         "UnlockEntity",
         "WorkerOptions",
     ),
+    "guard": ("allow_nondeterminism",),
     "history": ("History",),
     "hub": ("Call", "Entity", "Instance", "Step", "Stub", "TaskHub", "drive"),
     "hub.serving": ("HubServer",),
@@ -120,6 +126,8 @@ __all__ = [
     "InvalidTime",
     "Location",
     "LockEntities",
+    "NonDeterminismWarning",
+    "NonDeterministicCall",
     "Operation",
     "OrchestrationBlocked",
     "OrchestrationNotFinished",
@@ -138,6 +146,7 @@ __all__ = [
     "UnsupportedSdkError",
     "VersionRejected",
     "WorkerOptions",
+    "allow_nondeterminism",
     "assert_replays",
     "drive",
     "replay",

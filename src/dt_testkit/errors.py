@@ -14,8 +14,11 @@
     ├── InstanceAlreadyExists     also a ValueError
     ├── InvalidState              also a ValueError
     ├── InvalidTime               also a ValueError
+    ├── NonDeterministicCall
     ├── StepError
     └── StubExhausted
+
+A warning, for hubs that only warn: ``NonDeterminismWarning``, a ``UserWarning``.
 
 Each message is one sentence that names the thing, the place and the next step; where a list helps (the
 operations an instance waits for, the divergences of a replay), it follows on lines of its own.
@@ -29,6 +32,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from dt_testkit.locations import Location
     from dt_testkit.replaying import ReplayReport
 
 
@@ -88,6 +92,44 @@ class InvalidState(DurableTestError, ValueError):
 
 class InvalidTime(DurableTestError, ValueError):
     """A moment or a span of virtual time that cannot be: the clock does not go backwards."""
+
+
+class NonDeterministicCall(DurableTestError):
+    """An orchestrator did what a replay would do otherwise, and was stopped there: see ``docs/guard.md``.
+
+    Attributes
+    ----------
+    call : str
+        What was called, or read: ``"datetime.datetime.now"``.
+    code : str
+        The hazard it is: ``"DT101"``.
+    location : Location | None
+        The line of the user's code that led to it.
+    route : tuple[str, ...]
+        How the orchestrator got there: ``"path:line function"`` for each call, the orchestrator first.
+    instead : str
+        The durable way to do it.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        call: str = "",
+        code: str = "",
+        location: Location | None = None,
+        route: tuple[str, ...] = (),
+        instead: str = "",
+    ) -> None:
+        super().__init__(message)
+        self.call = call
+        self.code = code
+        self.location = location
+        self.route = route
+        self.instead = instead
+
+
+class NonDeterminismWarning(UserWarning):
+    """What :class:`NonDeterministicCall` says, of a hub with ``guard="warn"``: once for each line."""
 
 
 class StepError(DurableTestError):

@@ -7,6 +7,7 @@ is imported by what needs it.
 from __future__ import annotations
 
 import os
+import sys
 from contextlib import ExitStack
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,9 @@ _MAX_INSTANCES = 25
 _hub_of = pytest.StashKey["TaskHub"]()
 _application = pytest.StashKey["TaskHub"]()
 _written = pytest.StashKey["dict[str, History]"]()
+_watch = pytest.StashKey[Any]()
+_allowed_before = pytest.StashKey[set[Any]]()
+_allowed_by_workers = pytest.StashKey[list[Any]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -45,6 +49,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="Write the histories that tests record with dt_record, instead of comparing them.",
     )
+    group.addoption(
+        "--dt-determinism",
+        action="store_true",
+        help="Replay each history that tests record again and again, with the clock, chance, ... moved.",
+    )
+    group.addoption(
+        "--dt-guard",
+        choices=("error", "warn", "off"),
+        help="What task_hub does about the clock, chance, files, ... in orchestrators; default: dt_guard.",
+    )
+    parser.addini("dt_guard", "As --dt-guard: error (default), warn or off.", default="error")
     parser.addini("dt_app", "The application under test: 'module:function', as in 'workflows:register'.")
     parser.addini(
         "dt_maximum_timer_interval",
@@ -54,6 +69,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "dt_hub(**arguments): the arguments of the TaskHub of task_hub.")
+    config.stash[_allowed_before] = set(_allowed_here())
+    if (guard := config.getini("dt_guard")) not in ("error", "warn", "off"):
+        raise pytest.UsageError(f"dt_guard is error, warn or off, not {guard!r}.")
     backend = config.getoption("dt_backend")
     if backend != "simulated" and not config.getini("dt_app"):
         raise pytest.UsageError(f"--dt-backend={backend} needs an application to run: {_SET_DT_APP}")
@@ -86,7 +104,8 @@ def task_hub(request: pytest.FixtureRequest) -> TaskHub:
     marker = request.node.get_closest_marker("dt_hub")
     if marker is not None and marker.args:
         pytest.fail("@pytest.mark.dt_hub takes the keyword arguments of TaskHub alone.", pytrace=False)
-    hub = _new_hub(request.config, marker.kwargs if marker is not None else {})
+    guard = request.config.getoption("dt_guard") or request.config.getini("dt_guard")
+    hub = _new_hub(request.config, {"guard": guard, **(marker.kwargs if marker is not None else {})})
     request.node.stash[_hub_of] = hub
     return hub
 
@@ -304,6 +323,72 @@ def _timeline(instance: Instance) -> str:
     return "\n".join(lines)
 
 
+# -- what allow_nondeterminism let through
+
+
+def _allowed_here() -> list[tuple[str, str, tuple[str, ...]]]:
+    """Place, reason and calls of each block; nothing where no hub was guarded yet."""
+    guard = sys.modules.get("dt_testkit.guard")
+    blocks = guard.allowed_blocks() if guard is not None else ()
+    return [(str(block.location), block.reason, block.calls) for block in blocks]
+
+
+def _allowed_in(config: pytest.Config) -> list[Any]:
+    before = config.stash[_allowed_before]
+    return [block for block in _allowed_here() if block not in before]
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    output = getattr(session.config, "workeroutput", None)  # of a worker of xdist
+    if output is not None:
+        output["dt_allowed"] = _allowed_in(session.config)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    found = getattr(node, "workeroutput", {}).get("dt_allowed", [])
+    node.config.stash.setdefault(_allowed_by_workers, []).extend(found)
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    calls: dict[tuple[str, str], dict[str, None]] = {}
+    for place, reason, names in [*_allowed_in(config), *config.stash.get(_allowed_by_workers, [])]:
+        calls.setdefault((place, reason), {}).update(dict.fromkeys(names))
+    if calls:
+        terminalreporter.section("dt_testkit: allowed nondeterminism")
+        for (place, reason), names in sorted(calls.items()):
+            terminalreporter.line(f"{place}: {reason} ({', '.join(names)})")
+
+
+# -- determinism
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, object]:
+    if not session.config.getoption("dt_determinism"):
+        return (yield)
+    from dt_testkit.determinism.watch import Watch
+
+    session.config.stash[_watch] = watch = Watch()
+    with watch.over_hubs():
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
+    yield
+    if (watch := item.config.stash.get(_watch, None)) is not None:
+        text = "\n\n".join(map(str, watch.reports()))
+        if text:
+            pytest.fail(f"--dt-determinism, on what this test has recorded:\n\n{text}", pytrace=False)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item) -> None:
+    if (watch := item.config.stash.get(_watch, None)) is not None:
+        watch.forget()
+
+
 # -- history files
 
 
@@ -341,7 +426,14 @@ class HistoryItem(pytest.Item):
         from dt_testkit.replaying import assert_replays
 
         # Read again, not kept: there may be many, and large ones, between collection and now.
-        assert_replays(History.load(self.path), self._orchestrators())
+        history = History.load(self.path)
+        assert_replays(history, self._orchestrators())
+        if self.config.getoption("dt_determinism"):
+            from dt_testkit.determinism import check_determinism
+
+            report = check_determinism(history, self._orchestrators())
+            if not report.ok:
+                pytest.fail(str(report), pytrace=False)
 
     def _orchestrators(self) -> TaskHub:
         if not self.config.getini("dt_app"):

@@ -9,68 +9,21 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from dt_testkit.sdk import relative_path
+from dt_testkit.locations import CallSite as CallSite  # noqa: TC001
+from dt_testkit.locations import Location as Location  # noqa: TC001
+from dt_testkit.locations import call_site as call_site
 
 if TYPE_CHECKING:
     from datetime import datetime
-    from types import CodeType, FrameType
 
     from durabletask.client import OrchestrationStatus
     from durabletask.history import EventRaisedEvent
     from durabletask.task import FailureDetails
 
-CallSite: TypeAlias = "tuple[CodeType, int]"
-"""Where a command was asked for, as cheaply as it can be noted: a code object and an instruction offset."""
-
-
-@dataclass(frozen=True)
-class Location:
-    """A place in the user's source.
-
-    Attributes
-    ----------
-    file : str
-        Path of the file, relative to the working directory where it lies below it.
-    line : int
-        Line number, from 1.
-    function : str
-        Name of the function, with the names it is nested in.
-    """
-
-    file: str
-    line: int
-    function: str
-
-    @classmethod
-    def of(cls, site: CallSite | None) -> Location | None:
-        if site is None:
-            return None
-        code, offset = site
-        line = next(
-            (line for start, end, line in code.co_lines() if line is not None and start <= offset < end),
-            code.co_firstlineno,
-        )
-        return cls(relative_path(code.co_filename), line, _name(code))
-
-    def __str__(self) -> str:
-        return f"{self.file}:{self.line} in {self.function}"
-
-
-def _name(code: CodeType) -> str:
-    qualified: str = getattr(code, "co_qualname", code.co_name)  # 3.11+
-    return qualified.rpartition("<locals>.")[2]
-
 
 def moment(value: datetime | None) -> str:
     """A moment for people: to the second, or to the microsecond where it has any."""
     return value.isoformat(" ") if value is not None else "never"
-
-
-def call_site(frame: FrameType) -> CallSite:
-    """Note where a frame stands; from inside a comprehension or lambda, where the function around it does."""
-    while frame.f_code.co_name[0] == "<" and frame.f_back is not None:
-        frame = frame.f_back
-    return frame.f_code, frame.f_lasti
 
 
 @dataclass(slots=True)

@@ -40,6 +40,7 @@ worker of SDK 1.12 into an endless loop, suspends until resumed again.
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import replace
 from datetime import datetime, timezone
 from types import GeneratorType
@@ -51,7 +52,12 @@ from durabletask.client import OrchestrationStatus
 from durabletask.entities import EntityLock, EntityOperationFailedException
 from durabletask.worker import OrchestratorNotRegisteredError
 
-from dt_testkit.errors import DurableTestError, OrchestrationBlocked, VersionRejected
+from dt_testkit.errors import (
+    DurableTestError,
+    NonDeterministicCall,
+    OrchestrationBlocked,
+    VersionRejected,
+)
 from dt_testkit.execution.commands import (
     CallSite,
     CallSubOrchestrator,
@@ -65,6 +71,7 @@ from dt_testkit.execution.commands import (
 )
 from dt_testkit.execution.context import FakeOrchestrationContext, Open
 from dt_testkit.execution.options import DEFAULT_OPTIONS, WorkerOptions
+from dt_testkit.guard import guarded_run
 from dt_testkit.history.codec import failure_to_protobuf
 from dt_testkit.sdk import VersionFailureStrategy, version_failure
 
@@ -124,6 +131,10 @@ class Execution:
         self._awaited: Any = None
         self._suspended = False
         self._held: list[h.HistoryEvent] = []
+        self._guarded = guarded_run()
+        if self._guarded is not None:
+            self.context._payloads = own = copy(payloads)
+            own.serialize = self._guarded.unnoticed(payloads.serialize)
 
     # -- in
 
@@ -141,6 +152,8 @@ class Execution:
             _HANDLERS.get(type(event), _unknown)(self, event)
         except StopIteration as stop:
             self._end(stop.value)
+        except NonDeterministicCall as stopped:
+            self._end_with(stopped)
         except DurableTestError:
             raise  # for the test, not for the orchestrator
         except Exception as error:
@@ -266,13 +279,20 @@ class Execution:
         input = None
         if event.input:
             input = self._payloads.deserialize(event.input, self._payloads.input_type(function))
-        result = function(context, input)
+        if self._guarded is not None:
+            self._guarded.orchestrator = event.name
+        result = self._call(function, context, input)
         if isinstance(result, GeneratorType):
             self._generator = result
             self._frame = result.gi_frame
-            self._awaited = next(result)
+            self._awaited = self._call(next, result)
         else:
             context._complete(result, OrchestrationStatus.COMPLETED, self._site())
+
+    def _call(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Run the orchestrator's code, guarded if this is a hub that guards it."""
+        guarded = self._guarded
+        return function(*arguments) if guarded is None else guarded.call(function, *arguments)
 
     def _resume(self) -> None:
         generator = self._generator
@@ -284,9 +304,9 @@ class Execution:
         awaited = self._awaited
         while awaited is not None and awaited.is_complete:
             if awaited.is_failed:
-                awaited = generator.throw(awaited.get_exception())
+                awaited = self._call(generator.throw, awaited.get_exception())
             else:
-                awaited = generator.send(awaited.get_result())
+                awaited = self._call(generator.send, awaited.get_result())
             if not isinstance(awaited, task.Task):
                 raise TypeError("The orchestrator generator yielded a non-Task object")
             self._awaited = awaited

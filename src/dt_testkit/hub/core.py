@@ -65,6 +65,7 @@ from dt_testkit.execution import (
     WorkerOptions,
 )
 from dt_testkit.execution.execution import VersionMismatch, naive
+from dt_testkit.guard import Guard
 from dt_testkit.hub.entities import (
     BatchResult,
     Caller,
@@ -83,6 +84,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from dt_testkit.execution import Operation
+    from dt_testkit.guard import Mode
     from dt_testkit.hub.filters import Filters
     from dt_testkit.hub.hub import TaskHub
 
@@ -135,8 +137,10 @@ class HubCore:
         check_replay: str,
         options: WorkerOptions,
         shuffle: bool,
+        guard: Mode,
     ) -> None:
         self.orchestrators = orchestrators
+        self._guard = Guard.of(guard)
         self.worker_options = options
         self._payloads = payloads
         self._check_replay = check_replay
@@ -317,6 +321,16 @@ class HubCore:
     # -- a turn
 
     def _take_turn(self, instance: Instance) -> None:
+        if self._guard is None:
+            self._turn(instance)
+        else:
+            outer = self._guard.begin()
+            try:
+                self._turn(instance)
+            finally:
+                self._guard.end(outer)
+
+    def _turn(self, instance: Instance) -> None:
         if self._filters is not None and self._leaves_out(instance):
             return
         new = self._begin_turn(instance)

@@ -24,6 +24,7 @@ from dt_testkit.errors import (
 )
 from dt_testkit.execution import Payloads, ScheduleActivity, WorkerOptions
 from dt_testkit.execution.execution import naive
+from dt_testkit.guard import hold, release
 from dt_testkit.hub.core import ActivityWork, HubCore
 from dt_testkit.hub.entities import Entity, EntityRunner, put_away
 from dt_testkit.hub.filters import Filters
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from durabletask.payload import PayloadStore
     from durabletask.serialization import DataConverter
 
+    from dt_testkit.guard import Mode
     from dt_testkit.hub.entities import EntityOperation
     from dt_testkit.hub.serving import HubServer
 
@@ -71,6 +73,10 @@ class TaskHub(HubCore):
         Whether the order of what is due at the same moment is drawn from the seed. The results of a fan-out
         then come in any order and in several turns, as they may in production. Default: the order in which
         it was asked for.
+    guard : {"error", "warn", "off"}
+        What becomes of a call in an orchestrator that would make a replay take another way: of the clock, of
+        chance, of files. It raises :class:`NonDeterministicCall` there, and out of the call that was driving
+        the hub; or it gives a :class:`NonDeterminismWarning`, once for each line; or nothing.
     maximum_timer_interval : timedelta | None
         As the worker's: timers longer than this are chunked. None, as in the worker for the Durable Task
         Scheduler, chunks nothing.
@@ -118,6 +124,7 @@ class TaskHub(HubCore):
         data_converter: DataConverter | None = None,
         check_replay: Literal["generation", "turn", "never"] = "generation",
         shuffle: bool = False,
+        guard: Mode = "error",
         maximum_timer_interval: timedelta | None = None,
         exception_properties_provider: ExceptionPropertiesProvider | None = None,
         payload_store: PayloadStore | None = None,
@@ -134,6 +141,7 @@ class TaskHub(HubCore):
             seed=seed,
             check_replay=check_replay,
             shuffle=shuffle,
+            guard=guard,
             options=WorkerOptions(maximum_timer_interval, None, exception_properties_provider),
         )
         self.data_converter = self._payloads.converter
@@ -356,7 +364,7 @@ class TaskHub(HubCore):
                 call = Call(decoded, instance._attempt, ctx.instance_id, 0, self._now)
                 takes = made._takes(decoded)
                 try:
-                    answers[key] = takes, made._call(call, ctx), None
+                    answers[key] = takes, made._call(call, ctx), None  # dt: ignore[DT109, DT900] for replays
                 except DurableTestError:
                     raise
                 except Exception as error:
@@ -607,7 +615,8 @@ class TaskHub(HubCore):
                     "stop one of those that are connected."
                 )
             self._hand_out_again()
-            self._restart_worker()
+            with self._noticing():
+                self._restart_worker()
 
     # -- clients
 
@@ -752,11 +761,29 @@ class TaskHub(HubCore):
             self._depth += 1
             outer = self._turns_left
             self._turns_left = max_turns if outer is None else min(outer, max_turns)
+            if self._guard is not None:
+                hold()
             try:
                 yield
             finally:
+                if self._guard is not None:
+                    release()
                 self._turns_left = outer
                 self._depth -= 1
+
+    @contextmanager
+    def _noticing(self) -> Iterator[None]:
+        """Guard what is rebuilt between the calls that drive the hub."""
+        if self._guard is None:
+            yield
+            return
+        hold()
+        outer = self._guard.begin()
+        try:
+            yield
+        finally:
+            release()
+            self._guard.end(outer)
 
     def _outside_the_lock(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Run the user's code; a thread that it starts, and waits for, may use the hub meanwhile."""

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from durabletask.task import FailureDetails, Orchestrator
 
     from dt_testkit.execution import CallEntity, CallSubOrchestrator, ScheduleActivity
+    from dt_testkit.guard import Mode
     from dt_testkit.history import History
     from dt_testkit.hub.entities import Caller, EntityOperation, LockRequest
     from dt_testkit.hub.instance import Instance
@@ -37,6 +38,7 @@ def drive(
     start_time: datetime | None = None,
     data_converter: DataConverter | None = None,
     maximum_timer_interval: timedelta | None = None,
+    guard: Mode = "error",
 ) -> Step:
     """Run an orchestrator up to its first wait, and hand the rest to the test.
 
@@ -50,7 +52,7 @@ def drive(
         The generator function.
     input : Any
         Its input; it travels through the data converter, as in production.
-    instance_id, version, start_time, data_converter, maximum_timer_interval
+    instance_id, version, start_time, data_converter, maximum_timer_interval, guard
         As for :class:`TaskHub` and :meth:`TaskHub.start`.
 
     Returns
@@ -80,6 +82,7 @@ def drive(
         data_converter=data_converter,
         check_replay="turn",
         maximum_timer_interval=maximum_timer_interval,
+        guard=guard,
     )
     if isinstance(orchestrator, str):
         raise TypeError(f"drive() takes the orchestrator itself, and not its name {orchestrator!r}.")

@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import timedelta
 from difflib import SequenceMatcher
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from durabletask import history as h
 from durabletask import task
@@ -128,9 +128,43 @@ def replay(
     >>> replay(history, greet).ok
     True
     """
+    return check(
+        *prepare(
+            "replay",
+            history,
+            orchestrators,
+            data_converter,
+            maximum_timer_interval,
+            versioning,
+            payload_store,
+        )
+    )
+
+
+class Prepared(NamedTuple):
+    """What a history is replayed with."""
+
+    instance_id: str
+    events: Sequence[h.HistoryEvent]
+    orchestrators: Mapping[str, Any]
+    payloads: Payloads
+    options: WorkerOptions
+    in_flight: bool
+
+
+def prepare(
+    caller: str,
+    history: History,
+    orchestrators: Any,
+    data_converter: DataConverter | None,
+    maximum_timer_interval: timedelta | None,
+    versioning: VersioningOptions | None,
+    payload_store: PayloadStore | None,
+) -> Prepared:
+    """The arguments of :func:`replay`, checked and filled in; ``caller`` is who took them."""
     if not hasattr(history, "events") or not hasattr(history, "instance_id"):
         raise TypeError(
-            f"replay() takes a History first, such as instance.history or History.load(path), not "
+            f"{caller}() takes a History first, such as instance.history or History.load(path), not "
             f"{type(history).__name__!r}."
         )
     # An instance that was terminated before its time to start has no beginning, and nothing went wrong.
@@ -151,9 +185,9 @@ def replay(
     if payload_store is None:
         payload_store = getattr(orchestrators, "payload_store", None)
     payloads = Payloads(data_converter, payload_store)
-    functions = _by_name(orchestrators, history.orchestrator_name)
+    functions = _by_name(caller, orchestrators, history.orchestrator_name)
     in_flight = (history.metadata or {}).get("runtime_status") in ("PENDING", "RUNNING", "SUSPENDED")
-    return check(history.instance_id, history.events, functions, payloads, options, in_flight=in_flight)
+    return Prepared(history.instance_id, history.events, functions, payloads, options, in_flight)
 
 
 def assert_replays(
@@ -186,7 +220,7 @@ def assert_replays(
         raise ReplayDivergence(report)
 
 
-def _by_name(orchestrators: Any, recorded_name: str | None) -> Mapping[str, Any]:
+def _by_name(caller: str, orchestrators: Any, recorded_name: str | None) -> Mapping[str, Any]:
     registered = getattr(orchestrators, "orchestrators", orchestrators)
     if isinstance(registered, Mapping):
         return registered
@@ -195,7 +229,7 @@ def _by_name(orchestrators: Any, recorded_name: str | None) -> Mapping[str, Any]
     if isinstance(registered, Iterable):
         return {task.get_name(function): function for function in registered}
     raise TypeError(
-        f"replay() takes an orchestrator, an iterable of them, a mapping by name or a TaskHub, "
+        f"{caller}() takes an orchestrator, an iterable of them, a mapping by name or a TaskHub, "
         f"not {type(orchestrators).__name__!r}."
     )
 
@@ -206,7 +240,6 @@ def check(
     orchestrators: Mapping[str, Any],
     payloads: Payloads,
     options: WorkerOptions = DEFAULT_OPTIONS,
-    *,
     in_flight: bool = False,
 ) -> ReplayReport:
     """:func:`replay` without its conveniences, for callers that replay all the time.
@@ -214,7 +247,7 @@ def check(
     ``in_flight`` says that the instance is known not to have ended in its last turn; without it, a history
     that stops there may as well have lost its last event.
     """
-    one = _Check(instance_id, events, orchestrators, payloads, options)
+    one = Check(instance_id, events, orchestrators, payloads, options)
     one.run(in_flight)
     return one.report()
 
@@ -240,7 +273,7 @@ def rebuild(
     ReplayDivergence
         The code does not get there.
     """
-    one = _Check(instance_id, events, orchestrators, payloads, options)
+    one = Check(instance_id, events, orchestrators, payloads, options)
     one.run(in_flight=True)
     if one.divergences and not isinstance(one.execution.error, VersionMismatch):
         raise ReplayDivergence(one.report())
@@ -248,7 +281,7 @@ def rebuild(
     return one.execution, one.next_commands
 
 
-class _Check:
+class Check:
     def __init__(
         self,
         instance_id: str,
@@ -511,10 +544,10 @@ class _Check:
         return kind, _name(item), payload or None, when, tags, version, target
 
     def _report_order(self, recorded: Sequence[Any], asked: Sequence[Command]) -> None:
-        was, now = [_describe(item) for item in recorded], [_describe(item) for item in asked]
+        was, now = [describe(item) for item in recorded], [describe(item) for item in asked]
         if was == now:  # told apart by their inputs alone
-            was = [f"{_describe(item)} of {shown(self.payloads.show(_payload(item)))}" for item in recorded]
-            now = [f"{_describe(item)} of {shown(self.payloads.show(_payload(item)))}" for item in asked]
+            was = [f"{describe(item)} of {shown(self.payloads.show(_payload(item)))}" for item in recorded]
+            now = [f"{describe(item)} of {shown(self.payloads.show(_payload(item)))}" for item in asked]
         self._add(
             "order",
             recorded[0].event_id,
@@ -527,7 +560,7 @@ class _Check:
         )
 
     def _report_change(self, event: Any, command: Any, name: str, was: Any, now: Any) -> None:
-        what, later = _describe(event), ""
+        what, later = describe(event), ""
         if name == "fire_at":
             retried = self.execution.context._retry_timers.get(command.id)
             what, seconds = "a timer", (now - was).total_seconds()
@@ -577,7 +610,7 @@ class _Check:
             event.event_id,
             command.id,
             Location.of(command.site),
-            f"{_describe(event)} has id #{event.event_id} in the history and #{command.id} now: something "
+            f"{describe(event)} has id #{event.event_id} in the history and #{command.id} now: something "
             "before it takes an id more, or an id less, such as a timer that is cancelled at once.",
         )
 
@@ -594,8 +627,8 @@ class _Check:
             was,
             now,
             Location.of(command.site),
-            f"#{event.event_id} was {_describe(event)} in the history; the code now asks for "
-            f"{_describe(command)}{later}{self._and_fails()}.",
+            f"#{event.event_id} was {describe(event)} in the history; the code now asks for "
+            f"{describe(command)}{later}{self._and_fails()}.",
         )
 
     def _and_fails(self) -> str:
@@ -629,10 +662,10 @@ class _Check:
             "missing",
             event.event_id,
             None,
-            _describe(event),
+            describe(event),
             None,
             self.execution.location,
-            f"the history has {_describe(event)} (#{event.event_id}){more} here; {self._what_it_does()}.",
+            f"the history has {describe(event)} (#{event.event_id}){more} here; {self._what_it_does()}.",
         )
 
     def _what_it_does(self) -> str:
@@ -656,9 +689,9 @@ class _Check:
             command.id,
             None,
             None,
-            _describe(command),
+            describe(command),
             Location.of(command.site),
-            f"the code asks for {_describe(command)} (#{command.id}) here, which the history "
+            f"the code asks for {describe(command)} (#{command.id}) here, which the history "
             f"{'has only in a later turn' if self._is_recorded(command) else 'does not have'}"
             f"{self._and_fails()}.",
         )
@@ -673,7 +706,7 @@ class _Check:
         assert status is not None
         error = self.execution.error
         if step is not None:
-            goes_on = f"goes on with {_describe(step)} (#{step.event_id})"
+            goes_on = f"goes on with {describe(step)} (#{step.event_id})"
         elif end is not None:
             goes_on = f"ends later, {_status(end).name}"
         else:
@@ -682,7 +715,7 @@ class _Check:
             "missing",
             step.event_id if step is not None else -1,
             None,
-            _describe(step) if step is not None else None,
+            describe(step) if step is not None else None,
             status.name,
             self.execution.location,
             f"the code ends here, {status.name}"
@@ -790,7 +823,7 @@ def _payload(item: Any) -> str | None:
     return item.data if isinstance(item, SendEvent) else getattr(item, "input", None)
 
 
-def _describe(item: Any) -> str:
+def describe(item: Any) -> str:
     """A recorded event or a command, in the words of the user's code."""
     kind = _RECORDS.get(type(item), type(item))
     if kind is ScheduleActivity:

@@ -1,0 +1,234 @@
+"""A fresh process for replays: ``python -m dt_testkit.determinism.child [serve]``.
+
+It reads requests from its standard input and writes answers to its standard output, each with its length
+before it. Told to ``serve``, it forks for each request, so that every replay finds the project as it is when
+it has just been imported; what the fork had to import, it imports too when it has answered, for those that
+follow. Without, it answers one request and ends.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import pickle
+import signal
+import struct
+import sys
+import threading
+from contextlib import suppress
+from datetime import datetime
+from functools import partial
+from importlib import import_module
+from importlib.abc import MetaPathFinder
+from importlib.util import spec_from_file_location
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from importlib.machinery import ModuleSpec
+
+    from dt_testkit.determinism.recording import Recording
+
+IMPORTED_AT = datetime(2026, 1, 1)
+LENGTH = struct.Struct("!Q")
+
+
+class Request(NamedTuple):
+    """A history to be replayed twice, and where.
+
+    ``prepared`` is pickled, since unpickling it imports the project, and ``events``, since their times are
+    no times that a frozen clock has made. ``files`` says in which file the process that asks has found each
+    module of the project.
+    """
+
+    prepared: bytes
+    events: bytes
+    moment: datetime
+    path: list[str]
+    directory: str | None
+    arguments: list[str]
+    environment: dict[str, str]
+    files: dict[str, str]
+    seconds: int
+
+
+class Answer(NamedTuple):
+    """Two recordings, or why there are none; and what was imported, if nothing runs in a thread by it."""
+
+    recordings: list[Recording]
+    problem: str | None
+    imported: list[str]
+
+
+class _Finder(MetaPathFinder):
+    """Finds the project's modules where the process that asks has found them."""
+
+    def __init__(self, files: dict[str, str]) -> None:
+        self.files = files
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        file = self.files.get(name)
+        if file is None:
+            return None
+        package = [os.path.dirname(file)] if os.path.basename(file) == "__init__.py" else None
+        return spec_from_file_location(name, file, submodule_search_locations=package)
+
+
+def _settle_in(request: Request) -> None:
+    """Take over what the process that asks finds modules by, and where it is."""
+    sys.path[:] = request.path
+    sys.argv = request.arguments
+    if request.directory is not None:
+        os.chdir(request.directory)
+    os.environ.clear()
+    os.environ.update(request.environment)
+    others = [each for each in sys.meta_path if not isinstance(each, _Finder)]
+    sys.meta_path[:] = [_Finder(request.files), *others]
+
+
+class _Events(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        from freezegun import api
+
+        # Where the process that asks has frozen its clock, it pickles times as fakes.
+        real = {"datetime": api.real_datetime, "FakeDatetime": api.real_datetime, "FakeDate": api.real_date}
+        if module in ("datetime", "freezegun.api") and name in real:
+            return real[name]
+        return super().find_class(module, name)
+
+
+def answer(request: Request) -> Answer:
+    """Import the project, and replay the history twice."""
+    from dt_testkit.determinism.recording import record
+    from dt_testkit.determinism.surroundings import Surroundings
+
+    before = set(sys.modules)
+    recordings, problem = [], None
+    try:
+        _settle_in(request)
+        with Surroundings(IMPORTED_AT) as around:
+            prepared = around.run(lambda: pickle.loads(request.prepared))
+        prepared = prepared._replace(events=_Events(io.BytesIO(request.events)).load())
+        with Surroundings(request.moment) as around:
+            recordings = [around.run(lambda: record(prepared)).portable() for _ in range(2)]
+    except BaseException as error:
+        problem = f"{type(error).__name__}: {error}"
+    alone = threading.active_count() == 1
+    return Answer(recordings, problem, [name for name in sys.modules if name not in before] if alone else [])
+
+
+class _Kept:
+    """What of the project is imported already, and whether it is still what it was."""
+
+    def __init__(self) -> None:
+        self.stamps: dict[str, tuple[str, int]] = {}
+
+    def check(self, files: dict[str, str]) -> None:
+        """Forget the project if a module is another one, or was changed."""
+        for name, stamp in self.stamps.items():
+            if name in files and _stamp(files[name]) != stamp:
+                for each in self.stamps:
+                    sys.modules.pop(each, None)
+                self.stamps.clear()
+                return
+
+    def keep(self, request: Request, names: list[str]) -> None:
+        from dt_testkit.determinism.modules import file_of, is_of_the_project
+        from dt_testkit.determinism.surroundings import Surroundings
+
+        with suppress(BaseException), Surroundings(IMPORTED_AT) as around:
+            _settle_in(request)
+            for name in names:
+                with suppress(BaseException):  # in the fork it worked, or the project lived without it
+                    module = around.run(partial(import_module, name))
+                    if is_of_the_project(file := file_of(module)) and file is not None:
+                        self.stamps[name] = _stamp(file)
+
+
+def _stamp(file: str) -> tuple[str, int]:
+    try:
+        return file, os.stat(file).st_mtime_ns
+    except OSError:
+        return file, 0
+
+
+def send(stream: BinaryIO, data: bytes) -> None:
+    stream.write(LENGTH.pack(len(data)) + data)
+    stream.flush()
+
+
+def receive(read: Callable[[int], bytes]) -> bytes | None:
+    """The next message; None where the stream ends."""
+    head = read(LENGTH.size)
+    if len(head) < LENGTH.size:
+        return None
+    (size,) = LENGTH.unpack(head)
+    data = read(size)
+    return data if len(data) == size else None
+
+
+def _in_a_fork(request: Request) -> tuple[bytes, list[str]]:
+    ours, theirs = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.close(ours)
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.alarm(request.seconds)
+            reply = answer(request)
+            with open(theirs, "wb") as stream:
+                stream.write(pickle.dumps((_pickled(reply), reply.imported)))
+        finally:
+            os._exit(0)
+    os.close(theirs)
+    with open(ours, "rb") as stream:
+        written = stream.read()
+    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    try:
+        reply_data, imported = pickle.loads(written)
+        return reply_data, imported
+    except Exception:
+        why = "without an answer"
+        if status < 0:
+            why = f"by {signal.Signals(-status).name}"
+            if status == -signal.SIGALRM:
+                why = "because it did not answer in time"
+        return _pickled(Answer([], f"the process was ended {why}", [])), []
+
+
+def _pickled(reply: Answer) -> bytes:
+    try:
+        return pickle.dumps(reply)
+    except Exception as error:
+        return pickle.dumps(Answer([], f"{type(error).__name__}: {error}", []))
+
+
+def main() -> None:
+    source, target = open(os.dup(0), "rb"), open(os.dup(1), "wb")  # noqa: SIM115
+    # What orchestrators print is not an answer.
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    os.dup2(nowhere, 0)
+    os.dup2(nowhere, 1)
+    if "serve" not in sys.argv[1:]:
+        if (data := receive(source.read)) is not None:
+            send(target, _pickled(answer(pickle.loads(data))))
+        return
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    from dt_testkit.determinism.surroundings import freeze
+
+    freeze()
+    kept = _Kept()
+    while (data := receive(source.read)) is not None:
+        request: Request = pickle.loads(data)
+        kept.check(request.files)
+        reply, imported = _in_a_fork(request)
+        send(target, reply)
+        if imported:
+            kept.keep(request, imported)
+
+
+if __name__ == "__main__":
+    # Pickled messages name this module as others know it.
+    from dt_testkit.determinism import child
+
+    child.main()

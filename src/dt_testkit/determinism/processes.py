@@ -1,0 +1,222 @@
+"""The other side of :mod:`~dt_testkit.determinism.child`: keeps fresh processes, and asks them.
+
+Where there is ``os.fork``, a process is started for each hash seed when it is first needed, and kept until
+this process ends; it forks for each request. Elsewhere a new process is started for each request.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import pickle
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import dt_testkit
+from dt_testkit.determinism.child import LENGTH, Answer, Request, receive
+from dt_testkit.determinism.modules import file_of, project_modules
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from dt_testkit.replaying.check import Prepared
+
+T = TypeVar("T")
+
+HASH_SEEDS = ("1", "2", "3", "4")
+PATIENCE = 60
+"""Seconds after which a process is taken to hang."""
+
+FORKS = hasattr(os, "fork")
+_SOURCE = str(Path(dt_testkit.__file__).parents[1])
+_lock = threading.RLock()
+_children: dict[str, _Child] = {}
+_monotonic = time.monotonic  # not the one that somebody has frozen
+
+
+class NoAnswer(Exception):
+    """A process died, or did not answer in time; the message says which."""
+
+
+def pickled(prepared: Prepared) -> tuple[bytes, bytes]:
+    """What to replay, for another process, and its events; functions by name, or by value if nobody has it.
+
+    Raises whatever pickling raises.
+    """
+    import cloudpickle  # type: ignore[import-untyped]
+
+    by_value = set()
+    for function in prepared.orchestrators.values():
+        module = sys.modules.get(getattr(function, "__module__", None) or "")
+        if module is not None and file_of(module) is None and module.__name__ != "__main__":
+            by_value.add(module)
+    try:
+        for module in by_value:
+            cloudpickle.register_pickle_by_value(module)
+        data: bytes = cloudpickle.dumps(prepared._replace(events=()))
+    finally:
+        for module in by_value:
+            cloudpickle.unregister_pickle_by_value(module)
+    return data, pickle.dumps(prepared.events)
+
+
+def request_for(data: tuple[bytes, bytes], moment: datetime) -> bytes:
+    try:
+        directory = os.getcwd()
+    except OSError:
+        directory = None
+    files = {
+        name: file for name, module in project_modules().items() if (file := file_of(module)) is not None
+    }
+    files.pop("__main__", None)
+    path = [os.path.abspath(each) for each in sys.path]
+    request = Request(
+        *data, moment, path, directory, list(sys.argv), dict(os.environ), files, max(1, PATIENCE - 5)
+    )
+    return pickle.dumps(request)
+
+
+def ask(request: bytes, meanwhile: Callable[[], T]) -> tuple[list[Answer | NoAnswer], T]:
+    """Send a request to a process of each hash seed, do something meanwhile, and collect the answers."""
+    with _lock:
+        children = [_child(seed) for seed in HASH_SEEDS]
+        problems = [child.send(request) for child in children]
+        try:
+            result = meanwhile()
+        except BaseException:
+            for child in children:  # their answers would be taken for those to the next request
+                child.stop(kill=True)
+            raise
+        pairs = zip(children, problems, strict=True)
+        return [problem or child.receive() for child, problem in pairs], result
+
+
+def _child(seed: str) -> _Child:
+    child = _children.get(seed)
+    if child is None or child.owner != os.getpid():
+        child = _children[seed] = _Child(seed)
+        if len(_children) == 1:
+            atexit.register(stop)
+    return child
+
+
+def stop() -> None:
+    """End all processes; they are started again when they are needed."""
+    with _lock:
+        for child in _children.values():
+            child.stop()
+        _children.clear()
+
+
+class _Child:
+    def __init__(self, seed: str) -> None:
+        self.seed = seed
+        self.owner = os.getpid()
+        self.process: subprocess.Popen[bytes] | None = None
+        self.errors: Any = None
+
+    def send(self, request: bytes) -> NoAnswer | None:
+        if self.process is None or self.process.poll() is not None or not FORKS:
+            self.stop()
+            try:
+                self._start()
+            except OSError as error:
+                return NoAnswer(f"a Python process could not be started: {error}")
+        process = self.process
+        assert process is not None
+        assert process.stdin is not None
+        try:
+            process.stdin.write(LENGTH.pack(len(request)) + request)
+            process.stdin.flush()
+        except OSError:
+            return NoAnswer(f"the process ended before it was asked anything{self._last_words()}")
+        return None
+
+    def _start(self) -> None:
+        environment = {
+            name: value for name, value in os.environ.items() if not name.startswith(("COV_", "COVERAGE_"))
+        }
+        environment["PYTHONHASHSEED"] = self.seed
+        paths = [_SOURCE, environment.get("PYTHONPATH", "")]
+        environment["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
+        self.errors = tempfile.TemporaryFile()  # noqa: SIM115
+        arguments = ["serve"] if FORKS else []
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "dt_testkit.determinism.child", *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self.errors,
+            env=environment,
+            cwd=_SOURCE,
+            start_new_session=FORKS,
+        )
+
+    def receive(self) -> Answer | NoAnswer:
+        process = self.process
+        assert process is not None
+        assert process.stdout is not None
+        try:
+            if FORKS:
+                data = receive(self._read)
+            else:
+                written, _ = process.communicate(timeout=PATIENCE)
+                data = written[LENGTH.size :] or None
+        except (TimeoutError, subprocess.TimeoutExpired):
+            self.stop(kill=True)
+            return NoAnswer(f"the process did not answer within {PATIENCE} s, and was ended")
+        if data is None:
+            process.wait()
+            words = self._last_words()
+            self.stop()
+            return NoAnswer(f"the process died with status {process.returncode}{words}")
+        reply: Answer = pickle.loads(data)
+        return reply
+
+    def _read(self, size: int) -> bytes:
+        assert self.process is not None
+        assert self.process.stdout is not None
+        stream = self.process.stdout.fileno()
+        until, data = _monotonic() + PATIENCE, b""
+        while len(data) < size:
+            ready, _, _ = select.select([stream], [], [], max(0.0, until - _monotonic()))
+            if not ready:
+                raise TimeoutError
+            more = os.read(stream, min(size - len(data), 1 << 20))
+            if not more:
+                break
+            data += more
+        return data
+
+    def _last_words(self) -> str:
+        self.errors.seek(0)
+        lines = self.errors.read().decode(errors="replace").split("\n")
+        last = next((line.strip() for line in reversed(lines) if line.strip()), "")
+        return f": {last}" if last else ""
+
+    def stop(self, *, kill: bool = False) -> None:
+        process, self.process = self.process, None
+        if process is None:
+            return
+        if self.owner == os.getpid():
+            if process.stdin is not None:
+                with suppress(OSError):  # it is gone already
+                    process.stdin.close()
+            if kill and FORKS:
+                os.killpg(process.pid, signal.SIGKILL)
+            try:
+                process.wait(timeout=PATIENCE)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+            if process.stdout is not None:
+                process.stdout.close()
+        self.errors.close()

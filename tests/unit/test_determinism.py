@@ -1,0 +1,787 @@
+"""Net 2: what a replay does differently when one thing is moved."""
+
+from __future__ import annotations
+
+import locale
+import os
+import platform
+import random
+import secrets
+import socket
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from datetime import date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import freezegun
+import pytest
+from durabletask.entities import EntityInstanceId
+from durabletask.task import RetryPolicy, when_all
+from durabletask.worker import VersionFailureStrategy, VersioningOptions, VersionMatchStrategy
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from dt_testkit import History, TaskHub
+from dt_testkit.application import register_application
+from dt_testkit.determinism import DeterminismReport, allow_nondeterminism, check_determinism
+from dt_testkit.errors import HistoryFormatError, VersionRejected
+
+HISTORIES = Path(__file__).parents[1] / "histories"
+Orchestrator = Callable[..., Any]
+
+
+def record(orchestrator: Orchestrator, input: Any = None, *, hub: TaskHub | None = None) -> History:
+    hub = hub or new_hub()
+    hub.add_orchestrator(orchestrator)
+    instance = hub.start(orchestrator, input=input)
+    hub.settle()
+    return instance.history
+
+
+def new_hub(**options: Any) -> TaskHub:
+    hub = TaskHub(guard="off", check_replay="never", **options)
+    hub.stub("work", return_value="done")
+    return hub
+
+
+def check(orchestrator: Orchestrator, input: Any = None) -> DeterminismReport:
+    return check_determinism(record(orchestrator, input), orchestrator)
+
+
+def work(ctx, value):
+    return ctx.call_activity("work", input=value)
+
+
+# -- one orchestrator that does it, and one beside it that does not
+
+
+def reads_the_clock(ctx, _):
+    yield work(ctx, datetime.now().isoformat())
+
+
+def reads_the_time_of_the_orchestration(ctx, _):
+    yield work(ctx, ctx.current_utc_datetime.isoformat())
+
+
+def writes_a_time_out(ctx, _):
+    yield work(ctx, f"{ctx.current_utc_datetime!r} {type(ctx.current_utc_datetime)}")
+
+
+def asks_for_the_day(ctx, _):
+    yield work(ctx, str(date.today()))
+
+
+def builds_a_day(ctx, _):
+    yield work(ctx, str(date(2026, 1, 1)))
+
+
+def asks_for_the_month(ctx, _):
+    yield work(ctx, time.gmtime().tm_mon)
+
+
+def measures(ctx, _):
+    before = time.perf_counter()
+    yield work(ctx, 1)
+    if time.perf_counter() - before > 600:
+        yield work(ctx, "late")
+
+
+def waits_for_a_timer(ctx, _):
+    before = ctx.current_utc_datetime
+    yield ctx.create_timer(timedelta(minutes=11))
+    if ctx.current_utc_datetime - before > timedelta(minutes=10):
+        yield work(ctx, "late")
+
+
+def gives_up_long_after(ctx, _):
+    if datetime.utcnow() > ctx.current_utc_datetime + timedelta(days=5 * 365):
+        return
+    yield work(ctx, 1)
+
+
+def asks_for_the_local_hour(ctx, _):
+    yield work(ctx, time.localtime(0).tm_hour)
+
+
+def draws(ctx, _):
+    yield work(ctx, random.random())
+
+
+def draws_from_a_seed(ctx, _):
+    yield work(ctx, random.Random(ctx.instance_id).random())
+
+
+def draws_from_entropy(ctx, _):
+    yield work(ctx, secrets.token_hex(4))
+
+
+def makes_an_unseeded_source(ctx, _):
+    yield work(ctx, random.Random().random())
+
+
+def makes_an_id(ctx, _):
+    yield work(ctx, str(uuid.uuid4()))
+
+
+def makes_a_durable_id(ctx, _):
+    yield work(ctx, ctx.new_uuid())
+
+
+def reads_a_variable(ctx, _):
+    yield work(ctx, os.environ.get("PATH"))
+
+
+def reads_a_variable_that_is_not_set(ctx, _):
+    if os.getenv("DT_NOBODY_SETS_THIS"):
+        yield work(ctx, 1)
+    yield work(ctx, 2)
+
+
+def names_a_variable(ctx, _):
+    yield work(ctx, "$PATH")
+
+
+def reads_the_command_line(ctx, _):
+    yield work(ctx, len(sys.argv[0]))
+
+
+def reads_the_directory(ctx, _):
+    yield work(ctx, os.path.abspath("."))
+
+
+def joins_a_path(ctx, _):
+    yield work(ctx, os.path.join(".", "file"))
+
+
+def formats_by_locale(ctx, _):
+    yield work(ctx, locale.format_string("%.2f", 1234.5, grouping=True))
+
+
+def formats(ctx, _):
+    yield work(ctx, f"{1234.5:,.2f}")
+
+
+def asks_for_the_host(ctx, _):
+    yield work(ctx, socket.gethostname())
+
+
+def asks_for_the_platform(ctx, _):
+    yield work(ctx, platform.node())
+
+
+def goes_by_the_system(ctx, _):
+    yield work(ctx, "\\" if platform.system() == "Windows" else "/")
+
+
+def goes_by_the_name_of_the_system(ctx, _):
+    yield work(ctx, sys.platform == "win32")
+
+
+def asks_for_the_locale(ctx, _):
+    yield work(ctx, str(locale.getlocale()))
+
+
+def asks_for_the_process(ctx, _):
+    yield work(ctx, os.getpid())
+
+
+def asks_for_the_thread(ctx, _):
+    yield work(ctx, threading.current_thread().name)
+
+
+def goes_through_a_set(ctx, _):
+    yield when_all([work(ctx, each) for each in {"a", "b", "c", "d"}])
+
+
+def goes_through_a_sorted_set(ctx, _):
+    yield when_all([work(ctx, each) for each in sorted({"a", "b", "c", "d"})])
+
+
+def hashes(ctx, _):
+    yield work(ctx, hash("text"))
+
+
+SEEN: list[int] = []
+ONCE: set[str] = set()
+IMPORTED_AT = time.time()
+IN_ORDER = list({"a", "b", "c", "d"})
+SORTED = sorted({"a", "b", "c", "d"})
+
+
+def counts_runs(ctx, _):
+    SEEN.append(1)
+    yield work(ctx, len(SEEN))
+
+
+def counts_in_its_own_list(ctx, _):
+    seen = [1]
+    yield work(ctx, len(seen))
+
+
+def has_a_mutable_default(ctx, _, seen=[]):  # noqa: B006
+    seen.append(1)
+    yield work(ctx, len(seen))
+
+
+class Counter:
+    runs = 0
+
+
+def counts_on_a_class(ctx, _):
+    Counter.runs += 1
+    yield work(ctx, Counter.runs)
+
+
+def asks_once_in_a_process(ctx, _):
+    if "asked" not in ONCE:
+        ONCE.add("asked")
+        yield work(ctx, "first")
+    yield work(ctx, "always")
+
+
+def reads_a_constant_of_the_import(ctx, _):
+    yield work(ctx, IMPORTED_AT)
+
+
+def goes_through_an_order_of_the_import(ctx, _):
+    for each in IN_ORDER:
+        yield work(ctx, each)
+
+
+def goes_through_a_sorted_list_of_the_import(ctx, _):
+    for each in SORTED:
+        yield work(ctx, each)
+
+
+def asks_whether_it_replays(ctx, _):
+    if not ctx.is_replaying:
+        yield work(ctx, "first run")
+    yield work(ctx, "always")
+
+
+def logs_when_it_does_not_replay(ctx, _):
+    if not ctx.is_replaying:
+        print("the first time")
+    yield work(ctx, "always")
+
+
+CASES = [
+    (reads_the_clock, "DT101", "clock forward", reads_the_time_of_the_orchestration),
+    (reads_the_clock, "DT101", "clock back", writes_a_time_out),
+    (reads_the_clock, "DT101", "time zone", reads_the_time_of_the_orchestration),
+    (reads_the_clock, "DT101", "clock half a day on", reads_the_time_of_the_orchestration),
+    (asks_for_the_day, "DT101", "clock across midnight", builds_a_day),
+    (asks_for_the_day, "DT101", "clock on another kind of day", builds_a_day),
+    (asks_for_the_month, "DT101", "clock across a month's end", builds_a_day),
+    (asks_for_the_day, "DT101", "clock across a year's end", builds_a_day),
+    (measures, "DT101", "clock slowed down", waits_for_a_timer),
+    (gives_up_long_after, "DT101", "clock ten years on", reads_the_time_of_the_orchestration),
+    (asks_for_the_local_hour, "DT101", "time zone", builds_a_day),
+    (draws, "DT102", "random seed", draws_from_a_seed),
+    (draws_from_entropy, "DT102", "entropy", draws_from_a_seed),
+    (makes_an_unseeded_source, "DT102", "entropy", draws_from_a_seed),
+    (makes_an_id, "DT103", "entropy", makes_a_durable_id),
+    (reads_a_variable, "DT106", "environment changed", names_a_variable),
+    (reads_a_variable, "DT106", "environment removed", names_a_variable),
+    (reads_a_variable_that_is_not_set, "DT106", "environment all set", names_a_variable),
+    (reads_the_command_line, "DT106", "command line", names_a_variable),
+    (reads_the_directory, "DT106", "current directory", joins_a_path),
+    (formats_by_locale, "DT106", "locale", formats),
+    (asks_for_the_host, "DT106", "machine", names_a_variable),
+    (asks_for_the_platform, "DT106", "machine", names_a_variable),
+    (goes_by_the_system, "DT106", "operating system", names_a_variable),
+    (goes_by_the_name_of_the_system, "DT106", "operating system", names_a_variable),
+    (asks_for_the_locale, "DT106", "locale", formats),
+    (asks_for_the_process, "DT106", "machine", names_a_variable),
+    (asks_for_the_thread, "DT106", "thread", names_a_variable),
+    (goes_through_a_set, "DT108", "hash seed", goes_through_a_sorted_set),
+    (hashes, "DT102", "hash seed", draws_from_a_seed),
+    (counts_runs, "DT109", "replayed again", counts_in_its_own_list),
+    (has_a_mutable_default, "DT109", "replayed again", counts_in_its_own_list),
+    (counts_on_a_class, "DT109", "replayed again", counts_in_its_own_list),
+    (asks_once_in_a_process, "DT109", "replayed again in a fresh process", counts_in_its_own_list),
+    (reads_a_constant_of_the_import, "DT109", "fresh process", builds_a_day),
+    (goes_through_an_order_of_the_import, "DT108", "hash seed", goes_through_a_sorted_list_of_the_import),
+    (asks_whether_it_replays, "DT113", "is_replaying as it first ran", logs_when_it_does_not_replay),
+]
+
+
+@pytest.mark.parametrize(
+    ("hazardous", "hazard", "perturbation", "clean"),
+    CASES,
+    ids=[f"{case[2]}-{case[0].__name__}" for case in CASES],
+)
+def test_a_perturbation_finds_what_it_is_for_and_nothing_beside_it(hazardous, hazard, perturbation, clean):
+    report = check(hazardous)
+    assert [finding.hazard for finding in report.findings] == [hazard], str(report)
+    assert perturbation in report.findings[0].perturbations, str(report)
+    assert report.findings[0].location.function in (hazardous.__name__, "work")
+
+    beside = check(clean)
+    assert beside.ok, str(beside)
+    assert beside.skipped == ()
+
+
+def test_a_turn_is_also_replayed_as_a_worker_first_meets_it():
+    def asks_late(ctx, _):
+        past = ctx.is_replaying
+        yield work(ctx, 1)
+        yield work(ctx, "changed" if past and not ctx.is_replaying else "same")
+
+    [finding] = check(asks_late).findings
+    assert finding.perturbations == ("is_replaying until turn 2",)
+
+
+def test_a_retry_timeout_is_found_by_the_worker_that_looks_at_the_wall_clock():
+    def limited(ctx, timeout):
+        policy = RetryPolicy(
+            first_retry_interval=timedelta(seconds=1),
+            max_number_of_attempts=3,
+            retry_timeout=timedelta(minutes=5) if timeout else None,
+        )
+        return (yield ctx.call_activity("flaky", retry_policy=policy))
+
+    hub = TaskHub()
+    hub.add_orchestrator(limited)
+    hub.stub("flaky", side_effect=[ValueError("no"), "yes", ValueError("no"), "yes"])
+    [finding] = check_determinism(hub.run(limited, input=True).history, limited).findings
+    assert (finding.hazard, finding.perturbations) == ("DT117", ("clock ten years on",))
+    assert "limited" in str(finding.location)
+    assert check_determinism(hub.run(limited, input=False).history, limited).ok
+
+
+# -- what a finding says
+
+
+def test_a_finding_names_what_was_moved_what_it_changed_where_and_what_to_do():
+    report = check(reads_the_clock)
+    [finding] = report.findings
+    [change] = finding.divergences
+    assert (change.kind, change.event_id, change.field) == ("changed", 1, "input")
+    assert change.expected != change.actual
+    assert finding.call == "datetime.datetime.now"
+    line = reads_the_clock.__code__.co_firstlineno + 1
+    assert finding.location.line == line
+    text = str(report)
+    for part in (
+        "reads_the_clock",
+        "1 finding in 37 replays",
+        "activity 'work' (#1): input",
+        f"test_determinism.py:{line}",
+        "clock forward, clock back",
+        "ctx.current_utc_datetime",
+    ):
+        assert part in text
+
+
+def test_one_hazard_that_flows_into_later_inputs_is_one_finding():
+    def flows(ctx, _):
+        started = time.time()
+        for step in range(3):
+            yield work(ctx, [started, step])
+        return started
+
+    report = check(flows)
+    [finding] = report.findings
+    assert "and 3 later" in finding.message
+    assert len({each.event_id for each in finding.divergences}) == 4
+
+
+def test_two_hazards_of_a_kind_are_two_findings_each_at_its_line():
+    def two(ctx, _):
+        yield work(ctx, time.time())
+        yield work(ctx, "nothing")
+        yield work(ctx, time.time())
+
+    findings = check(two).findings
+    first = two.__code__.co_firstlineno
+    assert [(each.hazard, each.location.line - first) for each in findings] == [("DT101", 1), ("DT101", 3)]
+
+
+def test_two_hazards_of_two_kinds_are_two_findings():
+    def two(ctx, _):
+        yield work(ctx, time.time())
+        yield work(ctx, random.random())
+
+    assert [each.hazard for each in check(two).findings] == ["DT101", "DT102"]
+
+
+def test_a_hazard_behind_a_helper_is_told_by_the_line_of_the_call():
+    [finding] = check(asks_through_a_helper).findings
+    assert finding.location.function == "helper"
+
+
+def helper():
+    return time.time()
+
+
+def asks_through_a_helper(ctx, _):
+    yield work(ctx, helper())
+
+
+def test_another_way_is_one_finding_however_much_comes_after_it():
+    def forks(ctx, _):
+        if time.time() % 2 < 1:
+            yield work(ctx, "even")
+        for step in range(5):
+            yield work(ctx, step)
+
+    with freezegun.freeze_time("2026-01-01"):
+        history = record(forks)
+    [finding] = check_determinism(history, forks).findings
+    assert finding.hazard == "DT101"
+
+
+@pytest.mark.parametrize(
+    "hazard", [reads_the_clock, draws, makes_an_id, goes_through_a_set, asks_for_the_host]
+)
+def test_what_is_set_as_the_custom_status_is_looked_at_too(hazard):
+    def shows(ctx, _):
+        generator = hazard(_Shown(ctx), None)
+        next(generator)
+        yield work(ctx, 1)
+
+    [finding] = check(shows).findings
+    assert "custom status" in finding.message
+
+
+class _Shown:
+    """Sets the custom status where an activity would be called."""
+
+    def __init__(self, ctx):
+        self.ctx = ctx
+        self.shown = []
+
+    def call_activity(self, name, *, input):
+        self.shown.append(input)
+        self.ctx.set_custom_status(self.shown)
+        return self.ctx.wait_for_external_event("never")
+
+
+def test_an_output_a_failure_and_a_new_input_are_looked_at_too():
+    def returns(ctx, _):
+        return random.random()
+        yield
+
+    def fails(ctx, _):
+        raise ValueError(str(random.random()))
+        yield
+
+    def continues(ctx, round):
+        yield work(ctx, 1)
+        if round is None:
+            ctx.continue_as_new(random.random())
+
+    assert [each.divergences[0].field for each in check(returns).findings] == ["output"]
+    assert [each.divergences[0].field for each in check(fails).findings] == ["failure"]
+    hub = new_hub()
+    hub.add_orchestrator(continues)
+    first, last = hub.run(continues).histories
+    assert [each.divergences[0].field for each in check_determinism(first, hub).findings] == ["output"]
+    assert check_determinism(last, hub).ok
+
+
+# -- what is no hazard
+
+
+def test_a_change_of_the_code_is_one_finding_and_no_hazard():
+    def before(ctx, _):
+        yield work(ctx, 1)
+        yield work(ctx, 2)
+
+    def after(ctx, _):
+        yield work(ctx, 3)
+        yield work(ctx, 4)
+
+    report = check_determinism(record(before), after)
+    [finding] = report.findings
+    assert (finding.hazard, finding.perturbations) == (None, ())
+    assert len(finding.divergences) == 2
+    assert "whatever is moved" in str(report)
+
+
+def test_a_change_of_the_code_beside_a_hazard_is_told_apart_from_it():
+    def before(ctx, _):
+        yield work(ctx, 1)
+        yield work(ctx, time.time())
+
+    def after(ctx, _):
+        yield work(ctx, 2)
+        yield work(ctx, time.time())
+
+    findings = check_determinism(record(before), after).findings
+    assert [each.hazard for each in findings] == ["DT101", None]
+    assert [each.event_id for each in findings[1].divergences] == [1]
+
+
+def test_what_is_allowed_is_listed_with_its_reason_and_is_no_finding():
+    def allowed(ctx, _):
+        with allow_nondeterminism("a label, and nobody reads it"):
+            label = time.time()
+        yield work(ctx, label)
+
+    report = check(allowed)
+    assert report.ok
+    [entry] = report.allowed
+    assert (entry.reason, entry.call, entry.hazard) == ("a label, and nobody reads it", "time.time", "DT101")
+    assert "a label, and nobody reads it" in str(report)
+
+
+def test_an_allowed_call_does_not_hide_one_that_is_not():
+    def both(ctx, _):
+        yield work(ctx, time.time())
+        with allow_nondeterminism("a label"):
+            label = time.time()
+        yield work(ctx, label)
+
+    report = check(both)
+    assert [each.location.line - both.__code__.co_firstlineno for each in report.findings] == [1]
+    assert [each.reason for each in report.allowed] == ["a label"]
+
+
+def fan_out(ctx, names):
+    policy = RetryPolicy(first_retry_interval=timedelta(seconds=5), max_number_of_attempts=3)
+    results = yield when_all([ctx.call_activity("flaky", input=n, retry_policy=policy) for n in names])
+    yield ctx.create_timer(timedelta(days=10))
+    entity = EntityInstanceId("counter", "a")
+    with (yield ctx.lock_entities([entity])):
+        total = yield ctx.call_entity(entity, "add", 5)
+    child = yield ctx.call_sub_orchestrator(makes_a_durable_id)
+    ctx.set_custom_status({"done": total})
+    answer = yield ctx.wait_for_external_event("go")
+    return [results, child, answer]
+
+
+def counter(ctx, amount):
+    ctx.set_state((ctx.get_state(int) or 0) + amount)
+    return ctx.get_state(int)
+
+
+@pytest.mark.parametrize("ended", [True, False], ids=["ended", "in flight"])
+def test_every_kind_of_step_is_deterministic_if_the_code_is(ended, tmp_path):
+    hub = new_hub(maximum_timer_interval=timedelta(days=3))
+    for each in (fan_out, makes_a_durable_id):
+        hub.add_orchestrator(each)
+    hub.add_entity(counter)
+    hub.stub("flaky", side_effect=[OSError("reset"), 1, 2, 3])
+    instance = hub.start(fan_out, input=["a", "b", "c"])
+    hub.advance(timedelta(days=11))
+    if ended:
+        instance.raise_event("go", data=1)
+        hub.settle()
+        assert instance.output[2] == 1
+    instance.history.save(tmp_path / "all.history.json")
+    for history, code in ((instance.history, hub), (History.load(tmp_path / "all.history.json"), [fan_out])):
+        options = {} if code is hub else {"maximum_timer_interval": timedelta(days=3)}
+        report = check_determinism(history, code, **options)
+        assert report.ok, str(report)
+
+
+def test_it_takes_what_replay_takes():
+    history = record(reads_the_clock)
+    hub = new_hub()
+    hub.add_orchestrator(reads_the_clock)
+    for orchestrators in (
+        reads_the_clock,
+        [draws, reads_the_clock],
+        {"reads_the_clock": reads_the_clock},
+        hub,
+    ):
+        assert [each.hazard for each in check_determinism(history, orchestrators).findings] == ["DT101"]
+    assert check_determinism(history, [draws]).findings[0].divergences[0].field == "orchestrator"
+
+
+def test_bad_input_is_told_in_a_sentence():
+    with pytest.raises(TypeError, match=r"check_determinism\(\) takes a History first"):
+        check_determinism("history.json", draws)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"check_determinism\(\) takes an orchestrator"):
+        check_determinism(record(draws_from_a_seed), 3)
+    with pytest.raises(HistoryFormatError, match="no ExecutionStarted"):
+        check_determinism(History("x", []), draws)
+
+
+def test_a_version_that_the_worker_rejects_is_raised_as_replay_raises_it():
+    options = VersioningOptions(
+        version="1.0",
+        match_strategy=VersionMatchStrategy.STRICT,
+        failure_strategy=VersionFailureStrategy.REJECT,
+    )
+    history = record(makes_a_durable_id)
+    with pytest.raises(VersionRejected):
+        check_determinism(history, makes_a_durable_id, versioning=options)
+
+
+# -- all of it is put back
+
+
+@pytest.fixture
+def surroundings():
+    """What a check might leave moved."""
+
+    def look():
+        return (
+            {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"},
+            os.getcwd(),
+            random.getstate(),
+            locale.setlocale(locale.LC_ALL),
+            sys.argv,
+            time.tzname,
+            [vars(os)[name] for name in ("urandom", "getpid", "uname", "cpu_count") if hasattr(os, name)],
+            [vars(time)[name] for name in ("time", "sleep", "monotonic", "process_time")],
+            (datetime, date, random.seed, random.Random.seed, uuid.getnode, socket.gethostname),
+            (sys.platform, sys.executable, threading.active_count()),
+        )
+
+    before = look()
+    yield
+    after = look()
+    for was, now in zip(before, after, strict=True):
+        assert was == now
+
+
+def meddles(ctx, _):
+    os.environ["DT_LEFT_BEHIND"] = "1"
+    os.environ.pop("PATH", None)
+    os.chdir(os.sep)
+    random.seed(1)
+    sys.argv = []
+    locale.setlocale(locale.LC_ALL, "C")
+    yield work(ctx, 1)
+
+
+def test_everything_is_put_back(surroundings):
+    assert not check(reads_the_clock).ok
+
+
+def test_what_the_orchestrator_moves_itself_is_put_back(surroundings):
+    meddled = History("m", record_elsewhere(meddles).events)
+    check_determinism(meddled, meddles)
+    assert "DT_LEFT_BEHIND" not in os.environ
+    assert os.environ["PATH"]
+
+
+def record_elsewhere(orchestrator):
+    """Record without letting the orchestrator move what is around it: with code that asks for the same."""
+
+    def harmless(ctx, _):
+        yield work(ctx, 1)
+
+    hub = new_hub()
+    hub.orchestrators[orchestrator.__name__] = harmless
+    return hub.run(orchestrator.__name__).history
+
+
+def test_everything_is_put_back_when_the_orchestrator_interrupts(surroundings):
+    def interrupts(ctx, _):
+        if os.getpid() == 4_000_001:
+            raise KeyboardInterrupt
+        yield work(ctx, 1)
+
+    history = record(interrupts)
+    with pytest.raises(KeyboardInterrupt):
+        check_determinism(history, interrupts)
+    assert check(reads_the_time_of_the_orchestration).ok, "and the next check works"
+
+
+def test_it_works_inside_of_ones_own_frozen_time():
+    with freezegun.freeze_time("2020-02-02") as frozen:
+        report = check(reads_the_clock)
+        assert datetime.now() == datetime(2020, 2, 2)
+        frozen.tick(timedelta(days=1))
+        assert datetime.now() == datetime(2020, 2, 3)
+    assert [each.hazard for each in report.findings] == ["DT101"]
+    assert datetime.now().year > 2020
+
+
+def test_no_activity_runs_and_nothing_is_printed_or_slept(capsys):
+    def sleepy(ctx, _):
+        print("hello")
+        time.sleep(3600)
+        yield ctx.call_activity("work", input=1)
+
+    def awake(ctx, _):
+        yield ctx.call_activity("work", input=1)
+
+    hub = new_hub()
+    stub = hub.stub("work", return_value=1)
+    hub.orchestrators["sleepy"] = awake
+    history = hub.run("sleepy").history
+    calls = len(stub.calls)
+    began = time.monotonic()
+    report = check_determinism(history, sleepy)
+    assert report.ok, str(report)
+    assert time.monotonic() - began < 600
+    assert len(stub.calls) == calls
+    assert capsys.readouterr().out == ""
+
+
+def test_a_loop_that_waits_for_the_clock_ends():
+    def polls(ctx, _):
+        until = time.monotonic() + 2
+        while time.monotonic() < until:
+            pass
+        yield work(ctx, 1)
+
+    assert check_determinism(record_as(polls), polls).ok
+
+
+def record_as(orchestrator):
+    def quick(ctx, _):
+        yield work(ctx, 1)
+
+    hub = new_hub()
+    hub.orchestrators[orchestrator.__name__] = quick
+    return hub.run(orchestrator.__name__).history
+
+
+# -- a law
+
+
+steps = st.recursive(
+    st.sampled_from(["work", "timer", "uuid", "status", "clock"]),
+    lambda inner: st.lists(inner, min_size=1, max_size=3),
+    max_leaves=8,
+)
+
+
+def program(ctx, step):
+    """Whatever is in there, in lists: what is beside each other runs beside each other."""
+    if isinstance(step, list):
+        for each in step:
+            yield from program(ctx, each)
+        yield when_all([work(ctx, str(each)) for each in step])
+    elif step == "work":
+        yield work(ctx, step)
+    elif step == "timer":
+        yield ctx.create_timer(timedelta(hours=30))
+    elif step == "uuid":
+        yield work(ctx, ctx.new_uuid())
+    elif step == "status":
+        ctx.set_custom_status({"at": ctx.current_utc_datetime.isoformat()})
+    else:
+        yield work(ctx, ctx.current_utc_datetime.isoformat())
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+@given(steps)
+def test_a_program_without_hazards_has_no_findings(step):
+    hub = new_hub()
+    hub.add_orchestrator(program)
+    report = check_determinism(hub.run(program, input=[step]).history, program)
+    assert report.ok, str(report)
+    assert report.skipped == ()
+
+
+def test_what_the_releases_have_recorded_is_deterministic():
+    hub = TaskHub()
+    register_application("workflows:register", hub)
+    histories = [History.load(path) for path in sorted(HISTORIES.rglob("*.history.json*"))]
+    assert len(histories) > 20
+    for history in histories:
+        report = check_determinism(history, hub)
+        assert report.ok, str(report)
+        assert report.skipped == ()
