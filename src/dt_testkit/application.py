@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import sys
 import traceback
@@ -98,6 +99,11 @@ def register_application(spec: str, worker: Any, *, directory: str | os.PathLike
     True
     """
     register = load_application(spec, directory=directory)
+    if not _takes_a_worker(register):
+        raise ApplicationError(
+            f"The application {spec!r} does not take a worker alone, or yields, as an orchestrator does: "
+            "name a function that takes a worker and registers orchestrators and activities with it."
+        )
     try:
         register(worker)
     except (Exception, SystemExit) as error:
@@ -109,6 +115,19 @@ def register_application(spec: str, worker: Any, *, directory: str | os.PathLike
             f"The application {spec!r} registered no orchestrator: name a function that takes a worker and "
             "calls its add_orchestrator."
         )
+
+
+def _takes_a_worker(function: Callable[[Any], object]) -> bool:
+    """Whether a function can be called with a worker alone, and then runs."""
+    if inspect.isgeneratorfunction(function):
+        return False
+    try:
+        inspect.signature(function).bind(None)
+    except TypeError:
+        return False
+    except ValueError:  # it does not tell what it takes
+        pass
+    return True
 
 
 def _told(error: BaseException) -> str:

@@ -27,12 +27,25 @@ if TYPE_CHECKING:
     from dt_testkit.lint import Report
 
 _SUFFIXES = (".json", ".jsonl", ".json.gz", ".jsonl.gz")
+_NEW_TIMER = (
+    "A timer is a new step: instances in flight fail on it. Keep the old path for them, behind ctx.version "
+    "or under a new name, or let them end first."
+)
 _MOST = 64 * 1024 * 1024
 _FOUND, _COULD_NOT_RUN, _INTERRUPTED, _BROKEN_PIPE = 1, 2, 130, 141
 
 
 class _CannotRun(click.ClickException):
     exit_code = _COULD_NOT_RUN
+
+
+class _Jobs(click.IntRange):
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        try:
+            return super().convert(value, param, ctx)
+        except click.BadParameter:
+            message = f"--jobs is the number of processes to replay in, such as 4, not {value!r}."
+            raise _CannotRun(message) from None
 
 
 class _Shell(click.Group):
@@ -65,7 +78,7 @@ _paths = click.argument("paths", metavar="PATH...", nargs=-1, required=True)
     type=click.FloatRange(0, min_open=True),
     help="The worker's, where it chunks long timers: 3 for TaskHubGrpcWorker.",
 )
-@click.option("--jobs", metavar="N", type=click.IntRange(1), default=1, help="Replay in N processes.")
+@click.option("--jobs", metavar="N", type=_Jobs(1), default=1, help="Replay in N processes.")
 @click.option(
     "--format",
     "style",
@@ -210,9 +223,10 @@ def _moment(text: str) -> datetime:
 
 @main.command()
 @click.argument("paths", metavar="[PATH]...", nargs=-1)
-@click.option("--select", metavar="CODES", default="", help="Look for these alone: DT101,DT102 or DT10.")
-@click.option("--ignore", metavar="CODES", default="", help="Do not look for these.")
+@click.option("--select", metavar="CODES", help="Look for these alone: DT101,DT102 or DT10.")
+@click.option("--ignore", metavar="CODES", help="Do not look for these.")
 @click.option("--fix", is_flag=True, help="Mend what can be mended mechanically.")
+@click.option("--diff", is_flag=True, help="Show what --fix would change, and change nothing.")
 @click.option(
     "--format",
     "style",
@@ -222,7 +236,15 @@ def _moment(text: str) -> datetime:
     help="How to print what was found.",
 )
 @click.pass_context
-def lint(ctx: click.Context, paths: tuple[str, ...], select: str, ignore: str, fix: bool, style: str) -> None:
+def lint(
+    ctx: click.Context,
+    paths: tuple[str, ...],
+    select: str | None,
+    ignore: str | None,
+    fix: bool,
+    diff: bool,
+    style: str,
+) -> None:
     """Look for what makes orchestrators take another way when they are replayed.
 
     Each PATH is a Python file or a directory of them; nothing of it is imported. Without one, it is what
@@ -233,18 +255,35 @@ def lint(ctx: click.Context, paths: tuple[str, ...], select: str, ignore: str, f
     from dt_testkit.lint import fix_paths, lint_paths
 
     def look() -> Report:
-        return lint_paths(paths, select=_codes(select), ignore=_codes(ignore))
+        return lint_paths(paths, select=_codes("--select", select), ignore=_codes("--ignore", ignore))
 
     report = look()
-    if fix and (fixed := fix_paths(report)):
-        click.echo(f"Fixed {_count(fixed, 'finding')}.", err=True)
+    if diff:
+        for file in (files := fix_paths(report, write=False)):
+            _print(file.diff())
+        number = sum(len(file.done) for file in files)
+        click.echo(f"--fix would mend {_count(number, 'finding')}; nothing was changed.", err=True)
+        ctx.exit(0 if report.ok else _FOUND)
+    if fix and (files := fix_paths(report)):
+        for file in files:
+            for line in file.told():
+                click.echo(line, err=True)
+        number = sum(len(file.done) for file in files)
+        click.echo(f"Fixed {_count(number, 'finding')}.", err=True)
+        if any(one.code == "DT104" for file in files for one in file.done):
+            click.echo(_NEW_TIMER, err=True)
         report = look()
     _print(report.render(style))
     ctx.exit(0 if report.ok else _FOUND)
 
 
-def _codes(text: str) -> list[str]:
-    return [code.strip().upper() for code in text.split(",") if code.strip()]
+def _codes(option: str, text: str | None) -> list[str]:
+    codes = [code.strip().upper() for code in (text or "").split(",") if code.strip()]
+    if text is not None and not codes:
+        raise _CannotRun(
+            f"{option} names codes of rules, such as DT101,DT102, and is empty: name some, or leave it out."
+        )
+    return codes
 
 
 # -- finding and reading histories

@@ -4,13 +4,15 @@ An orchestrator is run again from its start whenever something happens to it, so
 same things in the same order. Whatever tells one run from another is a hazard, and has a code here. The page
 ``docs/lint.md`` is rendered from this table.
 
-Names in `calls` and `reads` are dotted. ``*`` stands for one part, a ``**`` at the end for any number of
-them; ``x.Path.exists`` is also the method of what ``x.Path()`` returns. The first hazard that has an exact
-name for a call takes it, then the first with a pattern.
+Names in `calls` and `reads` are dotted. ``*`` stands for one part or for some of its letters, ``**`` for any
+number of parts; ``x.Path.exists`` is also the method of what ``x.Path()`` returns. What a pure call returns
+is pure, and so are its methods. The first hazard that has an exact name for a call takes it, then the first
+with a pattern.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import cache
 from typing import Literal
@@ -60,6 +62,11 @@ class Hazard:
 
 def _each(module: str, names: str) -> tuple[str, ...]:
     return tuple(f"{module}.{name}" for name in names.split())
+
+
+def _all_of(module: str, names: str) -> tuple[str, ...]:
+    """These, their methods, and those of what they return."""
+    return tuple(f"{module}.{name}.**" for name in names.split())
 
 
 HAZARDS: tuple[Hazard, ...] = (
@@ -223,8 +230,6 @@ HAZARDS: tuple[Hazard, ...] = (
                     "socket",
                     "socketserver",
                     "ssl",
-                    "requests",
-                    "httpx",
                     "urllib3",
                     "aiohttp",
                     "http.client",
@@ -242,7 +247,6 @@ HAZARDS: tuple[Hazard, ...] = (
                     "websockets",
                     "pycurl",
                     "sqlite3",
-                    "sqlalchemy",
                     "psycopg",
                     "psycopg2",
                     "psycopg_pool",
@@ -269,7 +273,6 @@ HAZARDS: tuple[Hazard, ...] = (
                     "boto3",
                     "botocore",
                     "aiobotocore",
-                    "azure",
                     "google.cloud",
                     "googleapiclient",
                     "kafka",
@@ -303,23 +306,36 @@ HAZARDS: tuple[Hazard, ...] = (
                     "tinydb",
                 ]
             ),
+            *_all_of("requests", "get post put patch delete head options request session Session api"),
+            *_all_of("requests.sessions", "session Session"),
+            *_all_of("requests.adapters.HTTPAdapter", "send"),
+            *_all_of("httpx", "get post put patch delete head options request stream Client AsyncClient"),
+            *_all_of("httpx", "HTTPTransport AsyncHTTPTransport create_ssl_context"),
+            *_all_of("sqlalchemy.**", "*create_*engine *engine_from_config Engine Connection AsyncEngine"),
+            *_all_of("sqlalchemy.**", "AsyncConnection Session AsyncSession *sessionmaker *scoped_session"),
+            *_all_of("sqlalchemy.**", "create_session object_session Query raw_connection"),
+            *_all_of("sqlalchemy.**.MetaData", "create_all drop_all reflect"),
+            *_all_of("sqlalchemy.pool", "*Pool"),
+            *_all_of("azure.**", "*Client *Credential"),
+            *_all_of("azure.storage.blob.**", "upload_blob_to_url download_blob_from_url"),
+            *_all_of("azure.core.pipeline", "**"),
+            *_all_of("azure.monitor", "**"),
         ),
         reads=(),
         pure=(
             *_each("socket", "htons htonl ntohs ntohl inet_aton inet_ntoa inet_pton inet_ntop"),
-            *_each("httpx", "URL Timeout Limits Headers QueryParams BasicAuth"),
-            *_each(
-                "sqlalchemy", "select insert update delete text Column Table MetaData Integer String func"
-            ),
-            "urllib3.util.Retry",
+            *_each("urllib3", "Retry Timeout make_headers util.**"),
+            "aiohttp.ClientTimeout",
             "shutil.Error",
-            "azure.core.credentials.AzureKeyCredential",
+            *_each("azure.core", "credentials.** credentials_async.**"),
             "azure.functions.**",
             "azure.durable_functions.**",
-            "subprocess.list2cmdline",
+            *_each("subprocess", "CompletedProcess list2cmdline"),
             "urllib.request.Request",
-            "requests.Request",
-            "httpx.Request",
+            *_each("boto3.dynamodb", "conditions.** types.**"),
+            "botocore.config.Config",
+            *_each("psycopg", "sql.**"),
+            *_each("psycopg2", "sql.**"),
         ),
         audits=(
             "open",
@@ -653,6 +669,9 @@ OF_LIBRARIES = (
     "id",
     "hash",
     "locale.*",
+    *_each("os", "cpu_count process_cpu_count sched_getaffinity getpid"),
+    *_each("time", "monotonic monotonic_ns perf_counter perf_counter_ns process_time process_time_ns"),
+    *_each("time", "thread_time thread_time_ns"),
     *_each("threading", "get_ident get_native_id current_thread main_thread active_count enumerate"),
     *(f"threading.{lock}.*" for lock in ("Lock", "RLock", "Semaphore", "BoundedSemaphore", "Condition")),
     *_each("sys", "getrefcount getrecursionlimit getfilesystemencoding getsizeof getdefaultencoding"),
@@ -677,7 +696,7 @@ def _find(name: str, table: Literal["calls", "reads"]) -> Hazard | None:
     last = name.rpartition(".")[2]
     if "." in name and last.endswith(("Error", "Exception", "Warning")):
         return None  # to name or to make an exception is no effect
-    if any(name in hazard.pure or any(_fits(name, pure) for pure in hazard.pure) for hazard in HAZARDS):
+    if any(_fits(name, f"{pure}.**") for hazard in HAZARDS for pure in hazard.pure):
         return None
     for hazard in HAZARDS:
         if name in getattr(hazard, table):
@@ -694,7 +713,15 @@ def is_of_libraries(name: str) -> bool:
 
 
 def _fits(name: str, pattern: str) -> bool:
-    if pattern.endswith(".**"):
-        return name.startswith(pattern[:-2])
-    head, _, star = pattern.rpartition(".")
-    return star == "*" and name.rpartition(".")[0] == head
+    return _compiled(pattern).fullmatch(f"{name}.") is not None
+
+
+@cache
+def _compiled(pattern: str) -> re.Pattern[str]:
+    """The expression for the parts of a name, each with a dot after it."""
+    return re.compile(
+        "".join(
+            "(?:.+[.])?" if part == "**" else "[^.]*".join(map(re.escape, part.split("*"))) + "[.]"
+            for part in pattern.split(".")
+        )
+    )

@@ -21,17 +21,21 @@ if TYPE_CHECKING:
 
     from durabletask.client import TaskHubGrpcClient
 
+    from dt_testkit.determinism.watch import Watch
     from dt_testkit.history import History
     from dt_testkit.hub import Instance, TaskHub
 
 _SUFFIXES = (".history.json", ".history.jsonl", ".history.json.gz", ".history.jsonl.gz")
 _MAX_LINES = 80
 _MAX_INSTANCES = 25
+_MAX_PLACES = 3
 
 _hub_of = pytest.StashKey["TaskHub"]()
 _application = pytest.StashKey["TaskHub"]()
 _written = pytest.StashKey["dict[str, History]"]()
-_watch = pytest.StashKey[Any]()
+_watch = pytest.StashKey["Watch"]()
+_findings = pytest.StashKey[str]()
+_not_tried_by_workers = pytest.StashKey[list[Any]]()
 _allowed_before = pytest.StashKey[set[Any]]()
 _allowed_by_workers = pytest.StashKey[list[Any]]()
 
@@ -285,11 +289,17 @@ def _difference(path: Path, history: History) -> str | None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
-    item: pytest.Item,
+    item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
+    by_findings = call.excinfo is not None and isinstance(call.excinfo.value, Findings)
+    findings = item.stash.get(_findings, None)
+    if findings is not None and report.when == "call":
+        if report.failed and not by_findings:
+            report.sections.append((f"dt_testkit: {_RECORDED}", findings))
+        del item.stash[_findings]
     hub = item.stash.get(_hub_of, None)
-    if hub is not None and report.failed:
+    if hub is not None and report.failed and not by_findings:
         report.sections.extend(_timelines(hub))
     if hub is not None and report.when == "teardown":
         del item.stash[_hub_of]  # items live to the end of the run, and hubs need not
@@ -342,12 +352,14 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     output = getattr(session.config, "workeroutput", None)  # of a worker of xdist
     if output is not None:
         output["dt_allowed"] = _allowed_in(session.config)
+        output["dt_not_tried"] = _not_tried_in(session.config)
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
-    found = getattr(node, "workeroutput", {}).get("dt_allowed", [])
-    node.config.stash.setdefault(_allowed_by_workers, []).extend(found)
+    output = getattr(node, "workeroutput", {})
+    node.config.stash.setdefault(_allowed_by_workers, []).extend(output.get("dt_allowed", []))
+    node.config.stash.setdefault(_not_tried_by_workers, []).extend(output.get("dt_not_tried", []))
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
@@ -358,35 +370,81 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
         terminalreporter.section("dt_testkit: allowed nondeterminism")
         for (place, reason), names in sorted(calls.items()):
             terminalreporter.line(f"{place}: {reason} ({', '.join(names)})")
+    places: dict[str, set[str]] = {}
+    for what, place in [*_not_tried_in(config), *config.stash.get(_not_tried_by_workers, [])]:
+        places.setdefault(what, set()).add(place)
+    if places:
+        terminalreporter.section("dt_testkit: not tried by --dt-determinism")
+        for what, where in sorted(places.items()):
+            shown = sorted(where)[:_MAX_PLACES]
+            more = f" and {len(where) - len(shown)} more" if len(where) > len(shown) else ""
+            terminalreporter.line(f"{', '.join(shown)}{more}: {what}")
 
 
 # -- determinism
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, object]:
-    if not session.config.getoption("dt_determinism"):
-        return (yield)
-    from dt_testkit.determinism.watch import Watch
-
-    session.config.stash[_watch] = watch = Watch()
-    with watch.over_hubs():
-        return (yield)
+_RECORDED = "--dt-determinism, on what this test has recorded"
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
-    yield
-    if (watch := item.config.stash.get(_watch, None)) is not None:
-        text = "\n\n".join(map(str, watch.reports()))
-        if text:
-            pytest.fail(f"--dt-determinism, on what this test has recorded:\n\n{text}", pytrace=False)
+class Findings(pytest.fail.Exception):  # type: ignore[name-defined, misc]
+    """Nothing else is wrong with a test."""
+
+    __module__ = "builtins"  # as pytest's own: for the summary of failures
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_runtest_teardown(item: pytest.Item) -> None:
+def pytest_sessionstart(session: pytest.Session) -> None:
+    config = session.config
+    if config.getoption("dt_determinism") and not config.option.collectonly:
+        from dt_testkit.determinism.watch import Watch
+
+        config.stash[_watch] = watch = Watch()
+        stack = ExitStack()
+        stack.enter_context(watch.over_hubs())
+        config.add_cleanup(stack.close)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
     if (watch := item.config.stash.get(_watch, None)) is not None:
         watch.forget()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    watch = item.config.stash.get(_watch, None)
+    if watch is None:
+        return (yield)
+    try:
+        result = yield
+    except (Exception, pytest.fail.Exception):
+        _look(watch, item, failed=True)
+        raise
+    # A test of unittest has put aside what it failed with, and is reported with that.
+    if _look(watch, item, failed=bool(getattr(item, "_excinfo", None))):
+        raise Findings(f"{_RECORDED}:\n\n{item.stash[_findings]}", pytrace=False)
+    return result
+
+
+def _look(watch: Watch, item: pytest.Item, *, failed: bool) -> bool:
+    text = "\n\n".join(map(str, watch.reports(failed=failed)))
+    if text:
+        item.stash[_findings] = text
+    return bool(text)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, None, None]:
+    try:
+        yield
+    finally:
+        if (watch := item.config.stash.get(_watch, None)) is not None:
+            watch.forget()
+
+
+def _not_tried_in(config: pytest.Config) -> list[tuple[str, str]]:
+    watch = config.stash.get(_watch, None)
+    return list(watch.not_tried) if watch is not None else []
 
 
 # -- history files
@@ -426,14 +484,10 @@ class HistoryItem(pytest.Item):
         from dt_testkit.replaying import assert_replays
 
         # Read again, not kept: there may be many, and large ones, between collection and now.
-        history = History.load(self.path)
-        assert_replays(history, self._orchestrators())
-        if self.config.getoption("dt_determinism"):
-            from dt_testkit.determinism import check_determinism
-
-            report = check_determinism(history, self._orchestrators())
-            if not report.ok:
-                pytest.fail(str(report), pytrace=False)
+        history, orchestrators = History.load(self.path), self._orchestrators()
+        if (watch := self.config.stash.get(_watch, None)) is not None:
+            watch.also(history, orchestrators)
+        assert_replays(history, orchestrators)
 
     def _orchestrators(self) -> TaskHub:
         if not self.config.getini("dt_app"):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ast
+import fcntl
 import os
+import pickle
 import subprocess
 import sys
 from collections import Counter
@@ -11,9 +14,11 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from corpus_runs import NOT_EVERYWHERE, NOT_RUN, caught, drive, hub_for, lines_run, loaded, runs, surroundings
 from durabletask.client import OrchestrationStatus
 from hazard_table import (
     CORPUS,
+    NETS,
     PAGE,
     Case,
     Found,
@@ -21,11 +26,11 @@ from hazard_table import (
     Place,
     Score,
     files,
-    lint,
     measure,
     read_marks,
     render,
     score,
+    union,
     units,
 )
 
@@ -82,7 +87,7 @@ def test_there_are_150_orchestrators_with_a_hazard_and_each_is_registered(load):
 
 def test_there_are_60_clean_orchestrators_and_no_mark_among_them(load):
     assert sum(len(load(path).RUN) for path in files("clean")) >= 60
-    assert read_marks(files("clean")) == Marks([], set())
+    assert read_marks(files("clean")) == Marks([], set(), {})
 
 
 @pytest.mark.parametrize("path", [*files("hazards"), *files("clean")], ids=lambda path: path.stem)
@@ -147,35 +152,117 @@ def test_a_clean_orchestrator_replays_after_every_turn(path, load):
         assert len(hub.instances) == 1 or all(other.is_terminal for other in hub.instances)
 
 
-# -- what lint finds
+# -- the others run as well
+
+
+RUNNABLE = [*files("hazards"), CORPUS / "projects" / "flat", CORPUS / "projects" / "shop"]
+
+
+@pytest.mark.parametrize("unit", RUNNABLE, ids=lambda path: path.stem)
+def test_every_line_with_a_hazard_runs_on_a_hub(unit, tmp_path):
+    with surroundings(tmp_path), lines_run() as ran, loaded(unit) as module:
+        for run in runs(module):
+            if run.name not in NOT_RUN:
+                drive(hub_for(module, guard="off"), run)
+    places = {case.place for case in read_marks(files()).cases}
+    mine = {place for place in places if (CORPUS / place.path).is_relative_to(unit)}
+    assert mine
+    excused = {place for place in mine if function_at(place) in NOT_RUN}
+    assert sorted(mine - ran) == sorted(excused - ran)
+
+
+def function_at(place: Place) -> str | None:
+    """The function of a file that a line is in."""
+    tree = ast.parse((CORPUS / place.path).read_text())
+    functions = (node for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
+    return next((each.name for each in functions if each.lineno <= place.line <= each.end_lineno), None)
+
+
+def test_a_file_registers_what_it_runs_and_what_does_not_run_is_there(tmp_path):
+    everywhere = set()
+    for unit in RUNNABLE:
+        with surroundings(tmp_path), loaded(unit) as module:
+            names = [run.name for run in runs(module)]
+            assert set(names) <= set(hub_for(module).orchestrators), unit
+        assert len(names) == len(set(names)), unit
+        everywhere |= set(names)
+    assert {*NOT_RUN, *NOT_EVERYWHERE["guard"], *NOT_EVERYWHERE["replay"]} <= everywhere
+
+
+# -- what the nets find
 
 
 @pytest.fixture(scope="module")
-def result() -> Score:
-    return measure()
+def scores(tmp_path_factory) -> dict[str, Score]:
+    """The work is shared: each of the processes that run the tests takes what no other has taken yet."""
+    folder = tmp_path_factory.getbasetemp()
+    folder = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+
+    def shared(unit: Path, wait: bool = True) -> dict[str, list[Found]] | None:
+        kept = folder / f"{unit.parent.name}-{unit.stem}.found"
+        with open(f"{kept}.lock", "w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            except BlockingIOError:
+                return None
+            if not kept.exists():
+                kept.write_bytes(pickle.dumps(caught(unit)))
+        return pickle.loads(kept.read_bytes())
+
+    for unit in units():
+        shared(unit, wait=False)
+    return measure(shared)
 
 
-@pytest.mark.parametrize("unit", units(), ids=lambda path: path.stem)
-def test_lint_raises_no_false_alarm(unit):
-    marks = read_marks(files())
-    alarms = score(marks, lint(unit)).false_alarms
-    assert not alarms, "\n".join(f"{alarm.place}: {alarm.code}" for alarm in alarms)
+@pytest.mark.parametrize("net", NETS)
+def test_a_net_raises_no_false_alarm(scores, net):
+    alarms = scores[net].false_alarms
+    assert not alarms, "\n".join(map(str, alarms))
 
 
-def test_lint_finds_nearly_all_that_source_shows(result):
-    missed = [f"{case.place}: {'|'.join(case.codes)}" for case in result.missed if not case.runtime]
-    assert result.recall >= 0.95, "\n".join(missed)
+def test_next_to_nothing_gets_through_all_nets(scores):
+    missed = {function_at(case.place): case for case in union(scores).missed}
+    # A number does not tell that it is an address: perturbed replay takes it for state that outlives a run.
+    missed.pop("the_encoder_of_a_library", None)
+    assert not missed, "\n".join(map(str, missed.values()))
+
+
+def test_lint_finds_nearly_all_that_source_shows(scores):
+    missed = [str(case) for case in scores["lint"].missed if not case.runtime]
+    assert scores["lint"].recall >= 0.95, "\n".join(missed)
 
 
 @pytest.mark.parametrize("code", sorted(CODES))
-def test_lint_finds_most_cases_of_each_hazard(result, code):
+def test_lint_finds_most_cases_of_each_hazard(scores, code):
+    result = scores["lint"]
     mine = [case for case in (*result.found, *result.missed) if code in case.codes and not case.runtime]
     missed = [str(case.place) for case in mine if case in result.missed]
     assert len(missed) <= 0.2 * len(mine), "\n".join(missed)
 
 
-def test_the_page_says_what_lint_finds(result):
-    assert PAGE.read_text() == render(PAGE.read_text(), result), "run: make hazard-table"
+@pytest.mark.parametrize(
+    ("net", "path", "orchestrator"),
+    [
+        ("lint", "hazards/not_yielded.py", "a_forgotten_name"),
+        ("lint", "hazards/log_lines.py", "prints"),
+        ("guard", "hazards/at_run_time.py", "a_pause_by_name"),
+        ("replay", "hazards/at_run_time.py", "a_set_by_another_name"),
+        ("replay", "hazards/at_run_time.py", "the_text_of_an_object"),
+        ("replay", "hazards/at_run_time.py", "the_time_zone_of_the_worker"),
+    ],
+)
+def test_a_net_finds_what_no_other_finds(scores, net, path, orchestrator):
+    by = {
+        other
+        for other, result in scores.items()
+        for case in result.found
+        if case.place.path == path and function_at(case.place) == orchestrator
+    }
+    assert by == {net}
+
+
+def test_the_page_says_what_is_found(scores):
+    assert PAGE.read_text() == render(PAGE.read_text(), scores), "run: make hazard-table"
 
 
 # -- the counting
@@ -184,6 +271,7 @@ def test_the_page_says_what_lint_finds(result):
 def test_a_comment_says_what_is_to_be_found(tmp_path):
     (tmp_path / "flow.py").write_text(
         "a = 1  #! DT101 DT106\nb = 2  #? DT109\nc = '#! DT102'\nd = 4  #! DT104|DT105 runtime\n"
+        "e = a  #? DT106 of a\n"
     )
     marks = read_marks([tmp_path / "flow.py"], tmp_path)
     assert marks.cases == [
@@ -191,31 +279,75 @@ def test_a_comment_says_what_is_to_be_found(tmp_path):
         Case(Place("flow.py", 1), ("DT106",), False),
         Case(Place("flow.py", 4), ("DT104", "DT105"), True),
     ]
-    assert marks.tolerated == {(Place("flow.py", 2), "DT109")}
+    assert marks.tolerated == {(Place("flow.py", 2), "DT109"), (Place("flow.py", 5), "DT106")}
+    assert marks.shown == {Place("flow.py", 5): marks.cases[1]}
 
 
-def test_a_comment_that_nobody_understands_is_refused(tmp_path):
-    (tmp_path / "flow.py").write_text("a = 1  #! DT101 and more\n")
-    with pytest.raises(ValueError, match=r"flow\.py:1: '#! DT101 and more'"):
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("a = 1  #! DT101 and more", r"flow\.py:1: '#! DT101 and more'"),
+        ("a = 1  #? DT101 of b", r"flow\.py:1: 0 cases of DT101 have 'b' in their line"),
+    ],
+)
+def test_a_comment_that_nobody_understands_is_refused(tmp_path, line, message):
+    (tmp_path / "flow.py").write_text(f"{line}\n")
+    with pytest.raises(ValueError, match=message):
         read_marks([tmp_path / "flow.py"], tmp_path)
 
 
+FIRST, SECOND, THIRD, FOURTH, ELSEWHERE, SHOWS = (Place("flow.py", line) for line in (1, 2, 3, 4, 8, 9))
+CASES = [
+    Case(FIRST, ("DT101",), False),
+    Case(SECOND, ("DT104", "DT105"), False),
+    Case(THIRD, ("DT102",), True),
+    Case(FOURTH, ("DT116",), False),
+]
+MARKS = Marks(CASES, {(ELSEWHERE, "DT109")}, {SHOWS: CASES[0]})
+
+
 def test_misses_and_false_alarms_are_counted():
-    first, second, third, elsewhere = (Place("flow.py", line) for line in (1, 2, 3, 9))
-    cases = [
-        Case(first, ("DT101",), False),
-        Case(second, ("DT104", "DT105"), False),
-        Case(third, ("DT102",), True),
-    ]
-    marks = Marks(cases, {(elsewhere, "DT109")})
+    assert score(MARKS, []) == Score([], CASES, [], [], [])
 
-    nothing = score(marks, [])
-    assert (nothing.found, nothing.missed, nothing.recall) == ([], cases, 0.0)
-
-    half = score(marks, [Found(first, "DT102"), Found(second, "DT105"), Found(elsewhere, "DT109")])
-    assert (half.found, half.recall) == ([cases[1]], 0.5)
-    assert half.false_alarms == [Found(first, "DT102")]
+    alarm = Found("DT102", (FIRST,))
+    some = score(MARKS, [alarm, Found("DT105", (SECOND,)), Found("DT109", (ELSEWHERE,))])
+    assert some == Score([CASES[1]], [CASES[0], *CASES[2:]], [alarm], [CASES[1]], [])
+    assert some.recall == 1 / 3
 
     # What only the run of a program shows may be found, and does not count.
-    everything = score(marks, [Found(first, "DT101"), Found(second, "DT104"), Found(third, "DT102")])
-    assert (everything.missed, everything.recall, everything.false_alarms) == ([], 1.0, [])
+    found = [Found("DT101", (FIRST,)), Found("DT104", (SECOND,)), Found("DT116", (FOURTH,))]
+    assert score(MARKS, found).recall == 1.0
+    assert score(MARKS, [*found, Found("DT102", (THIRD,))]).missed == []
+
+
+@pytest.mark.parametrize(
+    ("finding", "at"),
+    [
+        (Found("DT101", (ELSEWHERE, FIRST)), True),  # by its route
+        (Found("DT101", (SHOWS,)), True),  # where a line shows it that runs later
+        (Found("DT101", (ELSEWHERE,), (FIRST, SECOND)), False),  # somewhere in its run
+        (Found("DT101", (), (SHOWS,)), False),
+        (Found("DT101", (SECOND,), (FIRST, SECOND)), False),  # at the line of another
+    ],
+)
+def test_a_case_is_found_under_its_code_at_its_line_or_elsewhere_in_its_run(finding, at):
+    assert score(MARKS, [finding]) == Score(CASES[:1], CASES[1:], [], CASES[:1] * at, [])
+
+
+@pytest.mark.parametrize("code", ["DT103", None])
+def test_a_finding_under_another_code_finds_nothing_and_is_a_false_alarm_where_nothing_explains_it(code):
+    explained = Found(code, (ELSEWHERE,), (FIRST, FOURTH))
+    assert score(MARKS, [explained]) == Score([], CASES, [], [], [explained])
+    for ran in ((), (FOURTH,), (ELSEWHERE,)):  # what is logged makes no replay differ
+        alarm = Found(code, (FIRST,), ran)
+        assert score(MARKS, [alarm]) == Score([], CASES, [alarm], [], [])
+
+
+def test_together_the_nets_find_what_one_of_them_finds():
+    one, two, three = (Case(Place("flow.py", line), ("DT101",), False) for line in (1, 2, 3))
+    alarm, other = Found("DT102", (one.place,)), Found(None, (), (three.place,))
+    scores = {
+        "lint": Score([one], [two, three], [], [one], []),
+        "guard": Score([two], [one, three], [alarm], [], [other]),
+    }
+    assert union(scores) == Score([one, two], [three], [alarm], [one], [other])

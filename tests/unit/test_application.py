@@ -114,3 +114,26 @@ def test_a_function_that_raises_is_told_with_its_line(application):
 def test_a_function_that_registers_no_orchestrator_is_refused(application):
     name = application("def register(worker): pass")
     assert "registered no orchestrator" in message_of(f"{name}:register", TaskHub())
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "def flow(ctx, order):\n    return order\n",
+        "def flow(ctx, order):\n    yield ctx.create_timer(1)\n",
+        "def flow(ctx):\n    yield ctx.create_timer(1)\n",
+    ],
+)
+def test_an_orchestrator_in_the_place_of_a_function_that_registers_is_told_apart(source, application):
+    name = application(source)
+    message = message_of(f"{name}:flow", TaskHub())
+    assert message.startswith(
+        f"The application '{name}:flow' does not take a worker alone, or yields, as an "
+    )
+    assert "name a function that takes a worker and registers" in message
+
+
+def test_a_function_that_takes_more_than_a_worker_by_default_registers(application):
+    name = application(GOOD.replace("(worker):", "(worker, *, prefix=''):"))
+    register_application(f"{name}:register", hub := TaskHub())
+    assert "hello" in hub.orchestrators

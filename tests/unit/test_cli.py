@@ -395,6 +395,12 @@ class TestProcess:
         assert one.stdout.startswith("history ")
         assert (two.stdout, two.stderr) == (one.stdout, one.stderr)
 
+    @pytest.mark.parametrize("jobs", ["x", "0", "1.5"])
+    def test_jobs_that_are_no_number_of_processes_are_a_sentence(self, project, jobs):
+        result = project.shell("replay", "data", "--app", "app:register", "--jobs", jobs)
+        sentence = f"Error: --jobs is the number of processes to replay in, such as 4, not '{jobs}'.\n"
+        assert (result.returncode, result.stderr) == (2, sentence)
+
     def test_a_process_that_dies_is_a_sentence(self, project):
         project.record("a.json", "b.json", orchestrator="other_workflow")
         app = f"{project.write_app('app_dies', asks='import os; os._exit(1)')}:register"

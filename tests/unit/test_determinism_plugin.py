@@ -160,3 +160,317 @@ def test_history_files_are_checked_too(project):
     result = project.runpytest_subprocess("--dt-determinism", *files)
     result.assert_outcomes(passed=1, failed=1)
     assert "DT101" in result.stdout.str()
+
+
+def test_a_history_file_that_diverges_is_checked_too(project):
+    namespace = {"__name__": "shop"}
+    exec(APPLICATION, namespace)
+    hub = TaskHub(guard="off", check_replay="never")
+    namespace["register"](hub)
+    hub.run("hazardous").history.save(project.path / "old.history.json")
+    result = project.runpytest_subprocess("--dt-determinism", "old.history.json")
+    result.assert_outcomes(failed=1)
+    assert "input" in result.stdout.str().split(RECORDED)[0]  # the divergence, told first
+    (section,) = sections_of(result)
+    assert "DT101" in section
+    assert "whatever is moved" not in section
+
+
+OTHERS = """
+import threading
+import time
+import unittest
+from datetime import timedelta
+import pytest
+from dt_testkit import NonDeterministicCall, OrchestrationBlocked, TaskHub, allow_nondeterminism, drive
+from shop import hello
+
+class Odd:
+    def to_json(self):
+        raise KeyError("odd")
+
+def odd(ctx, _):
+    yield ctx.create_timer(timedelta(0))
+    return Odd()
+
+def stamp(ctx, _):
+    yield ctx.call_activity(hello, input=time.time())
+
+def letters(ctx, _):
+    for letter in {"a", "b", "c", "d"}:
+        yield ctx.call_activity(hello, input=letter)
+
+def letters_and_stamp(ctx, _):
+    for letter in {"a", "b", "c", "d"}:
+        yield ctx.call_activity(hello, input=letter)
+    yield ctx.call_activity(hello, input=time.time())
+
+def wait_for_stamp(ctx, _):
+    yield ctx.wait_for_external_event("go")
+    yield ctx.call_activity(hello, input=time.time())
+
+def swallow(ctx, _):
+    try:
+        started = time.time()
+    except BaseException:
+        started = 0
+    yield ctx.call_activity(hello, input=started)
+
+def new_hub(**options):
+    hub = TaskHub(**options)
+    for each in (stamp, letters, letters_and_stamp, wait_for_stamp, swallow):
+        hub.add_orchestrator(each)
+    hub.add_activity(hello)
+    return hub
+
+def unguarded():
+    return new_hub(guard="off", check_replay="never")
+"""
+
+
+def outcomes_of(result):
+    return {
+        line.split("::")[-1].split(" ")[0]: line.split(" ")[0]
+        for line in result.outlines
+        if line.startswith(("PASSED ", "FAILED ", "ERROR "))
+    }
+
+
+def sections_of(result):
+    """The text of each section of findings in a failure report."""
+    text = result.stdout.str()
+    return [part.split("\n---")[0] for part in text.split(f"dt_testkit: {RECORDED} ---")[1:]]
+
+
+RECORDED = "--dt-determinism, on what this test has recorded"
+
+
+def run(project, tests, *options):
+    project.makepyfile(shop=APPLICATION, others=OTHERS, test_others=f"from others import *\n{tests}")
+    project.makeini(INI.replace("dt_app = shop:register\n", ""))
+    return project.runpytest_subprocess("--dt-determinism", "-rA", *options)
+
+
+def test_what_a_failed_test_leaves_behind_is_not_the_next_ones(pytester):
+    result = run(
+        pytester,
+        """
+kept = unguarded()
+
+def test_a_fails():
+    new_hub().run(letters_and_stamp)
+
+def test_b_nothing():
+    pass
+
+def test_c_fails_with_the_hub_of_the_module():
+    kept.run(letters)
+    assert False, "for another reason"
+
+def test_d_nothing():
+    pass
+
+@pytest.fixture
+def afterwards():
+    hub = unguarded()
+    yield
+    hub.run(letters)
+    pytest.hub = hub
+
+def test_e_is_over(afterwards):
+    pass
+
+def test_f_nothing():
+    pass
+""",
+    )
+    assert outcomes_of(result) == {
+        "test_a_fails": "FAILED",
+        "test_b_nothing": "PASSED",
+        "test_c_fails_with_the_hub_of_the_module": "FAILED",
+        "test_d_nothing": "PASSED",
+        "test_e_is_over": "PASSED",
+        "test_f_nothing": "PASSED",
+    }
+
+
+def test_an_instance_that_goes_on_in_another_test_is_told_of_once(pytester):
+    result = run(
+        pytester,
+        """
+@pytest.fixture(scope="session")
+def hub():
+    return unguarded()
+
+def test_a_begins(hub):
+    for name in ("one", "two"):
+        hub.start(wait_for_stamp, instance_id=name)
+    hub.settle()
+
+def test_b_goes_on(hub):
+    hub.instance("one").raise_event("go")
+    hub.settle()
+
+def test_c_has_nothing_new(hub):
+    assert hub.instance("one").is_terminal
+
+def test_d_goes_on(hub):
+    hub.instance("two").raise_event("go")
+    hub.settle()
+
+def test_e_restarts(hub):
+    hub.run(letters, instance_id="three")
+
+def test_f_restarts_again(hub):
+    hub.instance("three").restart()
+    hub.settle()
+""",
+    )
+    assert outcomes_of(result) == {
+        "test_a_begins": "PASSED",
+        "test_b_goes_on": "FAILED",
+        "test_c_has_nothing_new": "PASSED",
+        "test_d_goes_on": "FAILED",
+        "test_e_restarts": "FAILED",
+        "test_f_restarts_again": "FAILED",
+    }
+
+
+def test_a_test_that_fails_by_itself_shows_the_findings_too(pytester):
+    result = run(
+        pytester,
+        """
+def test_an_assertion():
+    unguarded().run(letters)
+    assert False, "for another reason"
+
+def test_a_divergence():
+    new_hub(guard="off").run(stamp)
+
+def test_a_stopped_call():
+    new_hub().run(letters_and_stamp)
+
+class TestOfUnittest(unittest.TestCase):
+    def test_unittest(self):
+        unguarded().run(letters)
+        self.fail("for another reason")
+
+@pytest.mark.xfail(reason="known")
+def test_xfail():
+    unguarded().run(letters)
+    assert False
+
+def test_skip():
+    unguarded().run(letters)
+    pytest.skip("later")
+
+def test_nothing_to_find():
+    assert False, "for another reason"
+""",
+    )
+    result.assert_outcomes(failed=5, xfailed=1, skipped=1)
+    by_assertion, by_divergence, by_stop, in_unittest = sections_of(result)
+    assert "DT108" in by_assertion
+    assert "DT101" in by_divergence
+    assert "DT108" in by_stop
+    assert "DT101" not in by_stop  # which the guard has told
+    assert "DT108" in in_unittest
+    assert f"{RECORDED}:" not in result.stdout.str()  # it is not what they fail with
+
+
+def test_what_the_guard_has_stopped_and_what_is_allowed_fails_nothing(pytester):
+    result = run(
+        pytester,
+        """
+def test_drive():
+    with pytest.raises(NonDeterministicCall):
+        drive(stamp)
+
+def test_hub():
+    with pytest.raises(NonDeterministicCall):
+        new_hub().run(stamp)
+
+def test_swallowed():
+    with pytest.raises(NonDeterministicCall):
+        new_hub().run(swallow)
+
+def test_allowed():
+    with allow_nondeterminism("the time is only logged"):
+        new_hub(check_replay="never").run(stamp)
+
+def test_the_order_of_a_set_is_not_what_the_guard_allows():
+    with allow_nondeterminism("the time is only logged"):
+        new_hub(check_replay="never").run(letters_and_stamp)
+
+def test_another_instance():
+    hub = new_hub()
+    with pytest.raises(NonDeterministicCall):
+        hub.run(stamp)
+    hub.run(letters)
+
+def test_an_output_that_cannot_be_serialized():
+    hub = new_hub()
+    hub.add_orchestrator(odd)
+    with pytest.raises(OrchestrationBlocked):
+        hub.run(odd)
+""",
+    )
+    assert outcomes_of(result) == {
+        "test_drive": "PASSED",
+        "test_hub": "PASSED",
+        "test_swallowed": "PASSED",
+        "test_allowed": "PASSED",
+        "test_the_order_of_a_set_is_not_what_the_guard_allows": "FAILED",
+        "test_another_instance": "FAILED",
+        "test_an_output_that_cannot_be_serialized": "PASSED",
+    }
+    assert "DT101" not in result.stdout.str()
+
+
+@pytest.mark.parametrize("options", [("-p", "no:xdist"), ("-n", "2")], ids=["alone", "with xdist"])
+def test_the_summary_lists_what_could_not_be_tried(pytester, options):
+    tests = """
+lock = threading.Lock()
+
+def locked(lock):
+    def closed_over(ctx, _):
+        with lock:
+            letters = {"a", "b", "c", "d"}
+        for letter in letters:
+            yield ctx.call_activity(hello, input=letter)
+    return closed_over
+
+@pytest.mark.parametrize("n", range(3))
+def test_closed_over(n):
+    hub = new_hub()
+    hub.add_orchestrator(locked(lock))
+    hub.run("closed_over")
+    hub.run("closed_over")
+"""
+    result = run(pytester, tests, *options)
+    result.assert_outcomes(passed=3)
+    result.stdout.fnmatch_lines(
+        [
+            "*dt_testkit: not tried by --dt-determinism*",
+            "test_others.py:6 in closed_over: fresh process: it cannot be passed to another process (*",
+        ]
+    )
+    assert str(result.stdout).count("it cannot be passed to another process") == 1
+
+
+def test_several_runs_show_a_finding_once_and_no_timelines(pytester):
+    tests = """
+@pytest.mark.dt_hub(guard="off", check_replay="never")
+@pytest.mark.parametrize("fails", [False, True])
+def test_many(task_hub, fails):
+    task_hub.add_orchestrator(letters)
+    task_hub.add_activity(hello)
+    for _ in range(4):
+        task_hub.run(letters)
+    assert not fails
+"""
+    alone, _, with_reason = run(pytester, tests).stdout.str().partition("test_many[True] __")
+    assert alone.count("DT108") == 1
+    assert "timeline of" not in alone
+    assert with_reason.count("DT108 ") == 1
+    assert with_reason.count("timeline of") == 4

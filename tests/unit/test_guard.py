@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import copy
 import datetime as dt
+import ftplib
 import functools
+import gc
+import gzip
 import hashlib
+import http.client
+import io
 import json
 import locale
 import logging
 import os
 import pathlib
+import pickle
 import platform
 import queue
 import random
@@ -19,12 +25,16 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import tarfile
 import tempfile
 import textwrap
 import threading
 import time
+import urllib.parse
 import urllib.request
 import uuid
+import xmlrpc.client
+import zipfile
 import zoneinfo
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -32,8 +42,12 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from textwrap import dedent
 
+import dateutil.parser
 import freezegun
 import pytest
+import requests
+import sqlalchemy
+from durabletask.task import when_any
 
 from dt_testkit import (
     NonDeterminismWarning,
@@ -47,11 +61,16 @@ from dt_testkit.guard import allowed_blocks, observe
 
 from_3_12 = pytest.mark.skipif(sys.version_info < (3, 12), reason="C calling C is seen from 3.12 on")
 LOCK = threading.Lock()
+SYSTEM = random.SystemRandom()
+HTTP = http.client.HTTPConnection("localhost:1")
 CONNECTION = sqlite3.connect(":memory:", check_same_thread=False)
 SOCKET = socket.socket()
 READY = threading.Event()
 DONE: Future[int] = Future()
 DONE.set_result(1)
+
+
+GZIPPED = gzip.compress(b"x")
 
 
 class Moment(dt.datetime):
@@ -100,6 +119,8 @@ STOPPED = [
     ("DT102", "random.Random", lambda: random.Random()),
     ("DT102", "os.urandom", lambda: os.urandom(4)),
     ("DT102", "secrets.token_hex", lambda: secrets.token_hex()),
+    ("DT102", "secrets.choice", lambda: secrets.choice("ab")),
+    ("DT102", "random.SystemRandom.random", lambda: SYSTEM.random()),
     ("DT102", "hash", lambda: hash("desk")),
     ("DT103", "uuid.uuid4", lambda: uuid.uuid4()),
     ("DT103", "uuid.uuid4", lambda: [uuid.uuid4() for _ in [1]]),
@@ -113,6 +134,13 @@ STOPPED = [
     ("DT105", "pathlib.Path.read_text", lambda: pathlib.Path(os.devnull).read_text()),
     ("DT105", "socket.socket.sendall", lambda: SOCKET.sendall(b"")),
     ("DT105", "urllib.request.urlopen", lambda: urllib.request.urlopen("http://localhost:1")),
+    ("DT105", "requests.get", lambda: requests.get("http://localhost:1", timeout=1)),
+    (
+        "DT105",
+        "http.client.HTTPConnection.request",
+        lambda: HTTP.request("GET", "/"),
+    ),
+    ("DT105", "gzip.open", lambda: gzip.open(os.devnull)),  # noqa: SIM115
     ("DT105", "sqlite3.connect", lambda: sqlite3.connect(":memory:")),
     ("DT105", "sqlite3.Connection.execute", lambda: CONNECTION.execute("select 1")),
     ("DT105", "subprocess.run", lambda: subprocess.run(["true"], check=True)),
@@ -169,6 +197,23 @@ FINE = {
     "logging": lambda: logging.getLogger("orders").warning("working"),
     "a key of a frozen dataclass": lambda: {("a", 1): 2},
     "a text": lambda: textwrap.dedent("  x"),
+    "the parts of a URL": lambda: urllib.parse.urlsplit("http://x/" + urllib.parse.quote("a b")),
+    "a URL read back": lambda: urllib.parse.unquote(urllib.parse.urljoin("http://x", "/a%20b")),
+    "a request that is not sent": lambda: requests.Request("GET", "http://x", params={"a": 1}).prepare(),
+    "a request of urllib": lambda: urllib.request.Request("http://x", headers={"a": "b"}).get_header("A"),
+    "a connection that is not opened": lambda: http.client.HTTPConnection("x"),
+    "an exception of a library": lambda: (http.client.HTTPException("x"), sqlite3.Error(), TimeoutError()),
+    "the headers of an answer": lambda: http.client.parse_headers(io.BytesIO(b"a: b\r\n\r\n")),
+    "the text of a remote call": lambda: xmlrpc.client.loads(xmlrpc.client.dumps((1,))),
+    "an answer of an FTP server": lambda: ftplib.parse257('257 "/x"'),
+    "an address in bytes": lambda: socket.inet_aton("127.0.0.1"),
+    "the line of a command": lambda: subprocess.list2cmdline(["a", "b c"]),
+    "a statement of sqlalchemy": lambda: str(sqlalchemy.select(sqlalchemy.column("a")).limit(1)),
+    "a table of sqlalchemy": lambda: sqlalchemy.Table("t", sqlalchemy.MetaData(), sqlalchemy.Column("a")),
+    "an archive in memory": lambda: zipfile.ZipFile(io.BytesIO(), "w").close(),
+    "a tar in memory": lambda: tarfile.open(fileobj=io.BytesIO(), mode="w").close(),
+    "bytes unzipped": lambda: gzip.decompress(GZIPPED),
+    "a date of a text": lambda: dateutil.parser.parse("2026-01-01T00:00:00Z"),
 }
 
 
@@ -293,6 +338,43 @@ def test_steps_advance_settle_and_the_client_raise_it():
         hub.client.wait_for_orchestration_completion(id, timeout=100_000)
 
 
+def test_what_a_library_does_in_turn_is_told_by_the_name_that_the_project_has_called():
+    with pytest.raises(NonDeterministicCall) as stopped:
+        run(lambda: requests.get("http://localhost:1", timeout=1))
+    assert "`requests.get()` was called" in str(stopped.value)
+    assert "do it in an activity" in stopped.value.instead
+    assert "requests.api.get" in stopped.value.route
+    assert stopped.value.route[-1] == "os.environ"
+
+
+@pytest.mark.parametrize(
+    ("work", "words"),
+    [
+        (lambda: hash("desk"), "`hash()` was called"),
+        (lambda: hash("desk"), "use `zlib.crc32` or `hashlib`"),
+        (lambda: id(act), "compare objects with `is`"),
+        (lambda: secrets.token_hex(), "draw it in an activity, whose"),
+        (lambda: LOCK.acquire(blocking=False), "leave it out"),
+        (lambda: os.environ.update(A="1"), "`os.environ` was used"),
+    ],
+)
+def test_the_way_out_fits_the_call(work, words):
+    with pytest.raises(NonDeterministicCall) as stopped:
+        run(work)
+    assert words in str(stopped.value)
+    assert stopped.value.instead in str(stopped.value)
+
+
+@pytest.mark.parametrize("again", [copy.copy, copy.deepcopy, lambda error: pickle.loads(pickle.dumps(error))])
+def test_the_error_can_be_copied_and_sent_to_another_process(again):
+    with pytest.raises(NonDeterministicCall) as stopped:
+        run(stamp)
+    error = stopped.value
+    other = again(error)
+    assert type(other) is NonDeterministicCall
+    assert (str(other), vars(other)) == (str(error), vars(error))
+
+
 # -- modes, and whom it leaves alone
 
 
@@ -401,6 +483,41 @@ def test_a_reason_is_wanted(reason):
         allow_nondeterminism(reason)
 
 
+def test_a_block_around_what_drives_a_hub_counts_for_all_that_runs_in_it():
+    def child(ctx, _):
+        yield ctx.create_timer(timedelta(days=1))
+        uuid.uuid4()
+
+    def order(ctx, _):
+        time.time()
+        return (yield ctx.call_sub_orchestrator(child))
+
+    hub = TaskHub()
+    hub.add_orchestrator(child)
+    hub.add_orchestrator(order)
+    with allow_nondeterminism("around the test"):
+        assert hub.run(order).status.name == "COMPLETED"
+    block = next(block for block in allowed_blocks() if block.reason == "around the test")
+    assert block.calls == ("time.time", "uuid.uuid4")
+    with pytest.raises(NonDeterministicCall):
+        hub.run(order)
+
+
+def test_a_block_around_counts_for_its_thread_alone():
+    found = []
+
+    def elsewhere():
+        with pytest.raises(NonDeterministicCall) as stopped:
+            run(stamp)
+        found.append(stopped.value.call)
+
+    with allow_nondeterminism("another thread is not meant"):
+        thread = threading.Thread(target=elsewhere)
+        thread.start()
+        thread.join()
+    assert found == ["datetime.datetime.now"]
+
+
 def test_after_the_block_it_is_stopped_again():
     def work():
         with allow_nondeterminism("first"):
@@ -453,6 +570,215 @@ def test_observed_calls_are_noted_in_order_and_not_stopped():
         ("DT103", "uuid.uuid4", None),
         ("DT101", "time.time", "why not"),
     ]
+
+
+# -- whatever way the code is run
+
+
+def driven(order):
+    def parent(ctx, _):
+        return (yield ctx.call_sub_orchestrator(order))
+
+    hub = TaskHub()
+    hub.add_orchestrator(order)
+    hub.add_orchestrator(parent)
+    return hub, parent
+
+
+def test_it_is_stopped_in_a_sub_orchestrator_a_late_generation_and_a_rebuilt_orchestrator():
+    generations, rebuilt = [], []
+
+    def again(ctx, generation):
+        yield ctx.create_timer(timedelta(days=1))
+        generations.append(generation)
+        if generation == 2:
+            stamp()
+        ctx.continue_as_new(generation + 1)
+
+    def remembers(ctx, _):
+        if rebuilt:
+            stamp()
+        yield ctx.create_timer(timedelta(days=1))
+
+    def child(ctx, _):
+        yield ctx.create_timer(timedelta(days=1))
+        stamp()
+
+    hub, parent = driven(child)
+    with pytest.raises(NonDeterministicCall) as stopped:
+        hub.run(parent)
+    assert "in the orchestrator 'child'" in str(stopped.value)
+
+    hub, _ = driven(again)
+    with pytest.raises(NonDeterministicCall):
+        hub.run(again, input=0)
+    assert set(generations) == {0, 1, 2}
+
+    hub, _ = driven(remembers)
+    hub.start(remembers)
+    hub.settle()
+    rebuilt.append(True)
+
+    def crash(hub=hub):
+        hub.crash_worker()
+        hub.advance(timedelta(days=2))
+
+    with pytest.raises(NonDeterministicCall):
+        crash()
+
+
+def test_a_generator_that_is_thrown_away_runs_its_finally_unguarded():
+    ended = []
+
+    def order(ctx, _):
+        try:
+            yield ctx.wait_for_external_event("go")
+        finally:
+            ended.append(time.time())
+
+    hub, _ = driven(order)
+    instance = hub.start(order)
+    hub.settle()
+    instance.terminate()
+    hub.settle()
+    assert instance.status.name == "TERMINATED"
+    del hub, instance
+    gc.collect()
+    assert ended
+
+
+def test_hubs_of_two_threads_are_guarded_apart():
+    together, found = threading.Barrier(2), []
+
+    def stamps(ctx, _):
+        for _ in range(20):
+            yield ctx.create_timer(timedelta(days=1))
+        stamp()
+
+    def fine(ctx, _):
+        for _ in range(50):
+            yield ctx.create_timer(timedelta(days=1))
+
+    def drives(order):
+        hub, _ = driven(order)
+        together.wait(10)
+        try:
+            found.append(hub.run(order).status.name)
+        except NonDeterministicCall as stopped:
+            found.append(stopped.call)
+
+    threads = [threading.Thread(target=drives, args=[order]) for order in (stamps, fine)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(found) == ["COMPLETED", "datetime.datetime.now"]
+
+
+class Odd:
+    @functools.cached_property
+    def cached(self):
+        return time.time()
+
+    def __getattr__(self, name):
+        return random.random()
+
+
+class Meta(type):
+    def __call__(cls):
+        return time.time()
+
+
+class Made(metaclass=Meta):
+    pass
+
+
+def deep(left):
+    return deep(left - 1) if left else time.time()
+
+
+HIDDEN = {
+    "in a cached property": lambda: Odd().cached,
+    "in __getattr__": lambda: Odd().other,
+    "in a metaclass": lambda: Made(),
+    "in exec": lambda: exec("import time; time.time()"),
+    "in eval": lambda: eval("clock()", {"clock": time.time}),
+    "in the default of an argument": lambda read=lambda: time.time(): read(),
+    "in a cached function": lambda: functools.lru_cache(lambda: time.time())(),
+    "deep down": lambda: deep(300),
+    "with its arguments unpacked": lambda: dt.datetime.now(*(), tz=None),
+}
+
+
+@pytest.mark.parametrize("work", HIDDEN.values(), ids=HIDDEN)
+def test_it_is_stopped_wherever_it_hides(work):
+    with pytest.raises(NonDeterministicCall) as stopped:
+        run(work)
+    assert stopped.value.location.file.endswith("test_guard.py")
+
+
+def test_endless_recursion_is_the_orchestrators_own_error():
+    def endless():
+        return endless()
+
+    def work():
+        with pytest.raises(RecursionError):
+            endless()
+
+    assert run(work).output == "done"
+
+
+def test_numpy_is_stopped_where_it_draws_and_not_where_it_is_seeded():
+    numpy = pytest.importorskip("numpy")
+    for work in (lambda: numpy.random.rand(), lambda: numpy.random.default_rng().random()):
+        with pytest.raises(NonDeterministicCall) as stopped:
+            run(work)
+        assert stopped.value.code == "DT102"
+    assert run(lambda: numpy.random.default_rng(7).random()).output == "done"
+    assert run(lambda: numpy.random.RandomState(7).rand()).output == "done"
+
+
+# -- nothing is left behind
+
+
+def busy(rounds):
+    total = 0
+    for number in range(rounds):
+        total += len(str(number))
+    return total
+
+
+def test_a_task_that_is_asked_for_by_its_id_costs_little():
+    """Libraries ask for the id of things all the time; what the argument is, is told by a slow way."""
+
+    def order(ctx, _):
+        for _ in range(100):
+            yield when_any([ctx.create_timer(timedelta(hours=1)), ctx.wait_for_external_event("go")])
+
+    hub, _ = driven(order)
+    disassembled = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("dis.get_instructions", lambda *a, **k: disassembled.append(a) or [])
+        hub.run(order)
+    assert not disassembled
+
+
+@from_3_12
+def test_what_has_run_in_an_orchestrator_is_not_watched_afterwards():
+    assert run(lambda: busy(10)).output == "done"
+    tools = [tool for tool in range(6) if sys.monitoring.get_tool(tool) == "dt_testkit"]
+    assert len(tools) == 1
+    assert sys.monitoring.get_events(tools[0]) == 0
+    assert sys.monitoring.get_local_events(tools[0], busy.__code__) == 0
+    with pytest.raises(NonDeterministicCall):  # and is, when it runs in one again
+        run(lambda: busy(10) and stamp())
+
+
+def test_no_profile_function_is_left_behind():
+    before = sys.getprofile()
+    with suppress(NonDeterministicCall):
+        run(stamp)
+    assert sys.getprofile() is before
 
 
 # -- beside other tools

@@ -108,6 +108,73 @@ def test_a_name_that_fits_a_pattern_is_found_and_what_is_pure_is_not():
     assert hazard_of_read("os.environ").code == "DT106"
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "requests.get",
+        "requests.Session",
+        "requests.sessions.Session.get",
+        "httpx.AsyncClient.get",
+        "httpx.stream",
+        "sqlalchemy.create_engine",
+        "sqlalchemy.create_engine.connect",
+        "sqlalchemy.orm.Session.execute",
+        "sqlalchemy.orm.sessionmaker",
+        "sqlalchemy.ext.asyncio.create_async_engine",
+        "sqlalchemy.MetaData.create_all",
+        "azure.storage.blob.BlobServiceClient.from_connection_string",
+        "azure.identity.aio.DefaultAzureCredential",
+        "azure.cosmos.CosmosClient.get_database_client.get_container_client",
+        "subprocess.run",
+        "boto3.client",
+    ],
+)
+def test_what_a_well_known_library_does_with_the_world_is_a_hazard(name):
+    assert hazard_of_call(name).code == "DT105"
+
+
+PURE = [
+    "httpx.URL('https://example.com/a').copy_with(host='x')",
+    "httpx.Response(200, json={}).json()",
+    "httpx.codes.is_success(order)",
+    "requests.structures.CaseInsensitiveDict(a=1)",
+    "requests.Request('GET', 'http://x').prepare()",
+    "subprocess.CompletedProcess(['a'], 0).check_returncode()",
+    "sqlalchemy.column('a').label('b')",
+    "sqlalchemy.and_(order, order)",
+    "sqlalchemy.select(order).where(order).limit(1)",
+    "sqlalchemy.orm.aliased(order)",
+    "sqlalchemy.MetaData().tables",
+    "azure.core.utils.CaseInsensitiveDict(a=1)",
+    "azure.core.credentials.AzureKeyCredential('a').key",
+    "azure.storage.blob.ContentSettings(content_type='a')",
+    "boto3.dynamodb.conditions.Key('a').eq(1)",
+    "psycopg.sql.SQL('a').format(order)",
+    "urllib3.util.parse_url('http://x')",
+]
+
+
+@pytest.mark.parametrize("text", PURE)
+def test_a_pure_value_of_a_well_known_library_is_no_hazard(text, lint):
+    module = text.partition("(")[0].rpartition(".")[0].removesuffix(".codes")
+    report = lint(body(f"import {module}\nyield ctx.call_activity(work, input=str({text}))"))
+    assert [found.message for found in report.findings if found.severity != "note"] == []
+
+
+def test_what_a_factory_of_sessions_gives_is_a_session(lint):
+    source = """
+        from sqlalchemy import create_engine
+        from sqlalchemy.orm import sessionmaker
+        Session = sessionmaker(create_engine("sqlite://"))
+        def flow(ctx, order):
+            with Session() as session:
+                yield ctx.call_activity("work", input=session)
+    """
+    [found] = lint(source).findings
+    assert (found.code, found.line) == ("DT105", 6)
+    assert found.message.startswith("`sqlalchemy.orm.sessionmaker()`: ")
+
+
 # -- where orchestrators are
 
 NOW = "import time\n"
@@ -147,6 +214,57 @@ USE = "    yield c.call_activity('work', input=time.time())\n"
 def test_an_orchestrator_is_found_however_it_is_made_one(source, lint):
     report = lint(NOW + source.replace("USE", USE.rstrip("\n")))
     assert codes(report) == ["DT101"]
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "def flow(c: task.OrchestrationContext, _):\n    time.sleep(3)\n    return 1\n",
+        "class Flows:\n    def flow(self, c: task.OrchestrationContext, _):\n        time.sleep(3)\n",
+    ],
+)
+def test_an_orchestrator_that_is_annotated_needs_no_yield(source, lint):
+    report = lint("import time\nfrom durabletask import task\n" + source)
+    assert (codes(report), report.orchestrators) == (["DT104"], 1)
+
+
+def test_a_helper_that_takes_the_context_is_no_orchestrator_where_one_calls_it(lint):
+    helpers = """\
+        def outer(ctx: OrchestrationContext):
+            return stamp(ctx)
+
+        def stamp(ctx: OrchestrationContext):
+            return time.time()
+    """
+    head = "import time\nfrom durabletask.task import OrchestrationContext\n"
+    helpers = head + textwrap.dedent(helpers)
+    flow = "def flow(ctx: OrchestrationContext, _):\n    yield ctx.call_activity('work', input=outer(ctx))\n"
+    bound = "def flow(n, ctx, _):\n    yield ctx.call_activity('work', input=outer(ctx))\n"
+    bound += "worker.add_orchestrator(partial(flow, 1))\n"
+    for source in (helpers + flow, "from functools import partial\n" + helpers + bound):
+        report = lint(source)
+        [found] = report.findings
+        assert (found.code, report.orchestrators) == ("DT101", 1)
+        assert [step.split()[1] for step in found.route] == ["flow", "outer", "stamp"]
+    [found] = (report := lint(helpers)).findings  # where no orchestrator is to be seen, each may be one
+    assert (found.code, report.orchestrators) == ("DT101", 1)
+    assert [step.split()[1] for step in found.route] == ["outer", "stamp"]
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "def parts(c: OrchestrationContext):\n    return {1, 2}\n",
+        "def charge(c: OrchestrationContext):\n    return c.call_activity('work')\n",
+        "def now(c: OrchestrationContext = None):\n    return c.current_utc_datetime if c else time.time()\n",
+        "class Saga:\n    def __init__(self, c: OrchestrationContext):\n        self.at = time.time()\n",
+        "class Saga:\n    def add(self, c: OrchestrationContext, step):\n        self.steps.append(step)\n",
+        "class Step:\n    def run(self, c: OrchestrationContext): ...\n",
+    ],
+)
+def test_a_helper_that_no_orchestrator_calls_is_not_judged_for_what_only_one_may_not_do(source, lint):
+    head = "import time\nfrom durabletask.task import OrchestrationContext\n"
+    assert lint(head + source).findings == []
 
 
 def test_an_activity_may_do_what_it_likes(lint):
@@ -277,7 +395,99 @@ def test_a_file_that_cannot_be_parsed_is_a_note(lint):
     assert (found.code, found.line, found.severity) == ("DT900", 1, "note")
 
 
+def test_a_file_that_cannot_be_parsed_is_a_note_whatever_is_in_it(lint, shell):
+    [found] = lint({"bad.py": "def broken(:\n"}).findings
+    assert (found.path, found.code) == ("bad.py", "DT900")
+    assert "the file cannot be read" in shell("bad.py").output
+
+
+def test_a_call_into_a_file_of_the_project_that_cannot_be_parsed_names_it(lint):
+    flow = "IMPORT\ndef flow(ctx):\n    CALL\n    yield ctx.create_timer(1)\n"
+    for import_, call in [
+        ("from shop import bad", "bad.price()"),
+        ("from shop.bad import price", "price()"),
+        ("import shop.bad", "shop.bad.price()"),
+        ("from . import bad", "bad.price()"),
+        ("from .bad import price", "price()"),
+    ]:
+        source = flow.replace("IMPORT", import_).replace("CALL", call)
+        report = lint({"shop/__init__.py": "", "shop/bad.py": "def price(:\n", "shop/flow.py": source})
+        broken, found = report.findings
+        assert broken.message.startswith("the file cannot be read")
+        assert found.message.startswith(f"`{call}` is of shop/bad.py, which cannot be read: "), import_
+
+
+def test_what_is_no_python_and_what_holds_none_is_refused(shell):
+    Path("empty").mkdir()
+    Path("pyproject.toml").write_text("[project]\n")
+    for path, message in [
+        ("empty", "There is no Python source under empty"),
+        ("pyproject.toml", "pyproject.toml is not Python source"),
+    ]:
+        result = shell(path)
+        assert (result.exit_code, result.output.startswith(f"Error: {message}")) == (2, True)
+    Path("script").write_text("#!/usr/bin/env python\nimport time\n")
+    assert shell("script").output == "0 orchestrators in 1 file: clean\n"
+
+
 # -- ignores
+
+
+@pytest.mark.parametrize(
+    ("import_", "name"),
+    [
+        ("from dt_testkit import allow_nondeterminism", "allow_nondeterminism"),
+        ("from dt_testkit.determinism import allow_nondeterminism as allow", "allow"),
+        ("import dt_testkit.guard", "dt_testkit.guard.allow_nondeterminism"),
+    ],
+)
+def test_what_a_block_of_allow_nondeterminism_lets_through_is_allowed(import_, name, lint):
+    text = f"""\
+with {name}("only in a log line"):
+    at = stamp()
+    time.sleep(1)
+    os.getenv("A")
+    yield from steps(ctx)
+yield ctx.call_activity(work)
+"""
+    helpers = (
+        "def stamp():\n    return time.time()\ndef steps(ctx):\n    yield ctx.create_timer(random.random())\n"
+    )
+    assert lint(f"{import_}\n{helpers}" + body(text)).findings == []
+    outside = text + "stamp()\n"  # what is allowed in the block is not so elsewhere
+    [found] = lint(f"{import_}\n{helpers}" + body(outside)).findings
+    assert found.code == "DT101"
+    assert found.route[0].endswith(f":{LINES_BEFORE + 12} flow")
+    other = text.replace(name, "other")
+    assert {"DT101", "DT104", "DT106", "DT102"} <= set(codes(lint(f"{import_}\n{helpers}" + body(other))))
+
+
+def test_a_block_of_allow_nondeterminism_allows_what_the_guard_judges_and_nothing_else(lint):
+    head = "from dt_testkit import allow_nondeterminism\n"
+    text = """\
+with allow_nondeterminism("the library reads a clock"):
+    pass
+with allow_nondeterminism("fine"):
+    for item in {"desk", "chair"}:
+        yield ctx.call_activity(work, input=item)
+    print(order)
+"""
+    assert codes(lint(head + body(text))) == ["DT108", "DT116"]
+
+
+@pytest.mark.parametrize("given", ["", '""', '" "', "None", 'reason=""'])
+def test_a_block_of_allow_nondeterminism_without_a_reason_is_a_finding(given, lint):
+    head = "from dt_testkit import allow_nondeterminism\n"
+    text = f"with allow_nondeterminism({given}):\n    time.time()\nyield ctx.call_activity(work)"
+    [found] = lint(head + body(text)).findings
+    assert (found.code, found.severity) == ("DT902", "warning")
+    assert found.message.startswith("an `allow_nondeterminism` without a reason: ")
+    assert lint(head + body(text.replace(f"({given})", "(order)"))).findings == []
+
+
+def test_an_ignore_may_have_a_space_before_its_bracket(lint):
+    text = "time.time()  # dt: ignore [DT101] thrown away\nyield ctx.call_activity(work)"
+    assert lint(body(text)).findings == []
 
 
 def test_an_ignore_with_a_reason_ignores_its_code_in_its_line(lint):
@@ -358,6 +568,48 @@ def test_a_wrong_setting_is_refused(text, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(DurableTestError, match=message):
         lint_paths(["."])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[tool.dt-testkit.lnt]", r"[tool.dt-testkit.lnt] is not read: did you mean [tool.dt-testkit.lint]?"),
+        ("[tool.dt_testkit.lint]", "[tool.dt_testkit] is not read: did you mean [tool.dt-testkit]?"),
+        ("[tool.dt-testkit]\npaths = []", "[tool.dt-testkit.paths] is not read"),
+        (
+            '[tool.dt-testkit.lint]\nignore = ["DT1O1"]',
+            "ignore in [tool.dt-testkit.lint]: No rule begins with 'DT1O1': did you mean DT101?",
+        ),
+    ],
+)
+def test_a_setting_that_is_misspelt_is_refused_with_its_place(text, message, tmp_path, monkeypatch):
+    (tmp_path / "pyproject.toml").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DurableTestError) as caught:
+        lint_paths(["."])
+    assert f"pyproject.toml: {message}" in str(caught.value)
+
+
+def test_tables_of_other_tools_are_left_alone(tmp_path, monkeypatch):
+    (tmp_path / "pyproject.toml").write_text("[tool.testkit]\n[tool.ruff.lint]\n[tool.dt.lint]\n")
+    (tmp_path / "flow.py").touch()
+    monkeypatch.chdir(tmp_path)
+    assert lint_paths().ok
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--select", "DT1O1"], "No rule begins with 'DT1O1': did you mean DT101?"),
+        (["--ignore", "DT11l"], "No rule begins with 'DT11L': did you mean DT111?"),
+        (["--select="], "--select names codes of rules, such as DT101,DT102, and is empty"),
+        (["--ignore", ","], "--ignore names codes of rules, such as DT101,DT102, and is empty"),
+    ],
+)
+def test_an_option_that_names_no_rule_is_refused(arguments, message, shell):
+    Path("flow.py").touch()
+    result = shell("flow.py", *arguments)
+    assert (result.exit_code, message in result.output) == (2, True)
 
 
 @pytest.mark.parametrize("text", ["tool = 3", "[tool]\ndt-testkit = 3", "[tool.dt-testkit]\nlint = 3"])
@@ -457,7 +709,7 @@ def test_a_fix_changes_nothing_else_and_leaves_no_finding(before, after, lint, t
     rest = "\nyield ctx.call_activity(work)"
     report = lint(body(before + rest))
     assert len(report.findings) == 1
-    assert fix_paths(report, root=tmp_path) == 1
+    assert len(fix_paths(report, root=tmp_path)) == 1
     assert (tmp_path / "flow.py").read_text() == body(after + rest)
     assert lint_paths([tmp_path], root=tmp_path).findings == []
 
@@ -494,13 +746,45 @@ def test_a_fix_adds_the_import_that_it_needs(tmp_path):
 def test_what_is_not_mechanical_is_left_alone(text, lint, tmp_path):
     report = lint(body(text + "\nyield ctx.call_activity(work)"))
     assert len(report.findings) == 1
-    assert fix_paths(report, root=tmp_path) == 0
+    assert fix_paths(report, root=tmp_path) == []
 
 
 def test_the_shell_fixes_and_looks_again(shell):
     Path("flow.py").write_text(body("time.sleep(1)\nyield ctx.call_activity(work)"))
     assert shell("flow.py", "--fix").exit_code == 0
     assert "yield ctx.create_timer(timedelta(seconds=1))" in Path("flow.py").read_text()
+
+
+FIXABLE = "time.sleep(1); at = datetime.utcnow()\nyield ctx.call_activity(work)"
+
+
+def test_the_shell_tells_each_line_that_it_rewrote_and_warns_of_a_new_timer(shell):
+    Path("flow.py").write_text(body(FIXABLE))
+    result = shell("flow.py", "--fix")
+    line = f"flow.py:{LINES_BEFORE + 1}"
+    assert result.stderr.splitlines()[:3] == [
+        f"{line} DT104 time.sleep(1) -> yield ctx.create_timer(timedelta(seconds=1))",
+        f"{line} DT101 datetime.utcnow() -> ctx.current_utc_datetime",
+        "Fixed 2 findings.",
+    ]
+    assert "A timer is a new step: instances in flight fail on it." in result.stderr
+    Path("flow.py").write_text(body(FIXABLE.removeprefix("time.sleep(1); ")))
+    assert "timer" not in shell("flow.py", "--fix").stderr
+
+
+@pytest.mark.parametrize("options", [["--diff"], ["--fix", "--diff"]])
+def test_the_shell_shows_what_it_would_fix_and_changes_nothing(options, shell):
+    Path("flow.py").write_text(body(FIXABLE))
+    result = shell("flow.py", *options)
+    assert result.exit_code == 1
+    assert Path("flow.py").read_text() == body(FIXABLE)
+    rows = result.stdout.splitlines()
+    assert rows[:2] == ["--- a/flow.py", "+++ b/flow.py"]
+    assert [row for row in rows[2:] if row.startswith(("+", "-"))] == [
+        "-    time.sleep(1); at = datetime.utcnow()",
+        "+    yield ctx.create_timer(timedelta(seconds=1)); at = ctx.current_utc_datetime",
+    ]
+    assert result.stderr == "--fix would mend 2 findings; nothing was changed.\n"
 
 
 # -- this project
@@ -562,10 +846,10 @@ def test_a_fix_keeps_the_encoding_and_the_line_ends(encoding, newline, tmp_path)
     fixed = flow.replace("time.sleep(1)", "yield ctx.create_timer(timedelta(seconds=1))")
     file = tmp_path / "flow.py"
     file.write_bytes((head + flow).replace("\n", newline).encode(encoding))
-    assert fix_paths(lint_paths([file], root=tmp_path), root=tmp_path) == 1
+    assert len(fix_paths(lint_paths([file], root=tmp_path), root=tmp_path)) == 1
     expected = head + "from datetime import timedelta\n" + fixed
     assert file.read_bytes() == expected.replace("\n", newline).encode(encoding)
-    assert fix_paths(lint_paths([file], root=tmp_path), root=tmp_path) == 0
+    assert fix_paths(lint_paths([file], root=tmp_path), root=tmp_path) == []
 
 
 def test_a_file_that_cannot_be_rewritten_is_named(tmp_path):
@@ -715,6 +999,93 @@ def test_what_real_code_does_is_no_hazard(text, lint):
     assert [found.message for found in lint(body(text)).findings if found.severity != "note"] == []
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "import itertools\nfor _ in itertools.repeat(None):\n    yield ctx.call_activity(work)",
+        "for i in iter(int, 1):\n    yield ctx.call_activity(work)",
+        "done = False\nwhile not done:\n    yield ctx.call_activity(work)",
+        "more = True\nwhile more:\n    yield ctx.call_activity(work)",
+        "def poll(ctx):\n    yield ctx.call_activity(work)\n    yield from poll(ctx)\nyield from poll(ctx)",
+    ],
+)
+def test_a_loop_that_never_ends_is_found_however_it_is_written(text, lint):
+    assert codes(lint(body(text))) == ["DT115"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "import itertools\nfor _ in itertools.repeat(None, 3):\n    yield ctx.call_activity(work)",
+        "import itertools\nfor _ in itertools.repeat(None):\n    yield ctx.call_activity(work)\n    break",
+        "for i in iter(int, 0):\n    yield ctx.call_activity(work)",
+        "for i in iter(order.pop, 1):\n    yield ctx.call_activity(work)",
+        "done = False\nwhile not done:\n    done = yield ctx.call_activity(work)",
+        "done = False\nwhile not done:\n    yield ctx.call_activity(work)\n    break",
+        "done = True\nwhile not done:\n    yield ctx.call_activity(work)",
+        "done = False\nif order:\n    done = True\nwhile not done:\n    yield ctx.call_activity(work)\n"
+        "    ctx.continue_as_new(order)\n    return",
+        "done = False\ndef finish():\n    nonlocal done\n    done = True\n"
+        "while not done:\n    yield ctx.call_activity(work)\n    finish()",
+        "def walk(ctx, tree):\n    yield ctx.call_activity(work)\n    for each in tree:\n"
+        "        yield from walk(ctx, each)\nyield from walk(ctx, order)",
+        "def poll(ctx, n):\n    if n == 0:\n        return\n    yield ctx.call_activity(work)\n"
+        "    yield from poll(ctx, n - 1)\nyield from poll(ctx, order)",
+    ],
+)
+def test_a_loop_that_ends_is_no_endless_one(text, lint):
+    assert "DT115" not in codes(lint(body(text)))
+
+
+@pytest.mark.parametrize("given", ["safe, {'order': 1}", "logger=safe, extra={'order': 1}"])
+def test_an_adapter_of_a_replay_safe_logger_does_not_repeat(given, lint):
+    text = """
+        safe = ctx.create_replay_safe_logger(logging.getLogger("x"))
+        log = logging.LoggerAdapter({}, {{"order": 1}})
+        log.info("x")
+        yield ctx.call_activity(work)
+    """
+    text = textwrap.dedent(text).replace('{}, {{"order": 1}}', given)
+    assert codes(lint(body(text))) == []
+    assert codes(
+        lint(body(text.replace("(safe", "(logging.getLogger()").replace("=safe", "=logging.getLogger()")))
+    ) == ["DT116"]
+
+
+# -- what is of other packages
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("client = Client('x')\nclient.fetch(order)\nclient.close()", "`elsewhere.Client.fetch()`"),
+        ("Client('y').fetch(order)\nClient('y').fetch(order)", "`elsewhere.Client.fetch()`"),
+        ("with Client('z') as k:\n    k.fetch(order)", "`with elsewhere.Client()`"),
+        ("client = Client('x')\nwith client:\n    pass", "`with elsewhere.Client()`"),
+        ("class Mine(Client): ...\nMine('x').fetch(order)", "`elsewhere.Client.fetch()`"),
+        (
+            "class Mine(Client): ...\nclass My(Mine): ...\nmine = My()\nmine.fetch(1)",
+            "`elsewhere.Client.fetch()`",
+        ),
+        ("def use(client: Client):\n    client.fetch(1)\nuse(order)", "`elsewhere.Client.fetch()`"),
+    ],
+)
+def test_a_class_of_another_package_is_noted_once_when_a_method_is_called(text, name, lint):
+    report = lint(body(f"from elsewhere import Client\n{text}\nyield ctx.call_activity(work)"))
+    assert codes(report) == ["DT900"]
+    assert report.findings[0].message.startswith(f"{name} is of another package: ")
+
+
+def test_to_make_an_object_of_another_package_is_no_note(lint):
+    text = "from elsewhere import Order\nyield ctx.call_activity(work, input=Order(1).total)"
+    assert codes(lint(body(text))) == []
+
+
+def test_what_a_base_of_another_package_does_with_the_world_is_a_hazard(lint):
+    text = "class Shop(requests.Session): ...\nShop().get('http://x')\nyield ctx.call_activity(work)"
+    assert codes(lint(body(text))) == ["DT105"]
+
+
 # -- places
 
 
@@ -744,6 +1115,7 @@ def test_a_file_that_warns_when_it_is_compiled_is_read(lint):
 
 
 def test_lint_is_a_command_of_the_module(tmp_path):
+    (tmp_path / "empty.py").touch()
     command = [sys.executable, "-m", "dt_testkit", "lint", str(tmp_path)]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout) == (0, "0 orchestrators in 0 files: clean\n")
+    assert (done.returncode, done.stdout) == (0, "0 orchestrators in 1 file: clean\n")

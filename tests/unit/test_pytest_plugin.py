@@ -545,7 +545,9 @@ class TestBackends:
         project.makepyfile(SCENARIO)
         result = project.runpytest("--dt-backend=embedded")
         result.assert_outcomes(errors=2)
-        result.stdout.fnmatch_lines(["--dt-backend=embedded: The application 'shop:charge' could not be *"])
+        result.stdout.fnmatch_lines(
+            ["--dt-backend=embedded: The application 'shop:charge' does not take a worker alone*"]
+        )
 
     def test_a_real_backend_without_an_application_is_a_usage_error(self, project):
         project.makeini(INI)

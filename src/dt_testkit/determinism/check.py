@@ -12,17 +12,30 @@ there is left out of all other comparisons.
 A changed command is put down to the last forbidden call of its kind that the guard (net 1) saw before it, and
 findings are made of these calls: one hazard, found by ten perturbations in five commands, is one finding.
 Where the guard sees nothing, as with the order of a set, findings are made of what was moved.
+What a call does not go by is not put down to it: no hash seed changes a ``uuid4``.
 """
 
 from __future__ import annotations
 
+import pickle
+import re
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from dt_testkit.determinism import processes
-from dt_testkit.determinism.recording import Change, Recording, changes, record, turns_of
+from durabletask import history as h
+from durabletask.entities import EntityInstanceId
+from durabletask.worker import (
+    ActivityNotRegisteredError,
+    EntityNotRegisteredError,
+    OrchestratorNotRegisteredError,
+)
+
+from dt_testkit.determinism import child, processes
+from dt_testkit.determinism.clock import thawed
+from dt_testkit.determinism.once import is_done_once
+from dt_testkit.determinism.recording import ADDRESS, Change, Recording, changes, record, turns_of
 from dt_testkit.determinism.report import Allowed, DeterminismReport, Finding, Skipped
 from dt_testkit.determinism.surroundings import (
     CLOCK,
@@ -34,6 +47,7 @@ from dt_testkit.determinism.surroundings import (
     moment_of,
     unmoved,
 )
+from dt_testkit.determinism.watchdog import Watchdog
 from dt_testkit.execution import Payloads
 from dt_testkit.guard import observe
 from dt_testkit.hazards import BY_CODE
@@ -43,7 +57,7 @@ from dt_testkit.replaying.report import Divergence
 from dt_testkit.sdk import virtual_now
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from datetime import datetime
 
     from durabletask.payload import PayloadStore
@@ -57,35 +71,101 @@ if TYPE_CHECKING:
 
 
 class _Cause(NamedTuple):
-    """A kind of thing that is moved: the hazard it shows, and which calls explain what it changes."""
+    """A kind of thing that is moved: the hazard it shows, and a remedy; and which calls explain it.
+
+    Of those that come first in ``calls``, if there are any; the others explain nothing that they do not.
+    """
 
     hazard: str
-    codes: frozenset[str] | None
+    calls: tuple[Callable[[Call], bool], ...] = ()
+    instead: str | None = None
 
 
-def _codes(*codes: str) -> frozenset[str]:
-    return frozenset(codes)
+def _of(*codes: str) -> Callable[[Call], bool]:
+    return lambda call: call.code in codes
 
 
+def _named(*prefixes: str) -> Callable[[Call], bool]:
+    return lambda call: call.call.startswith(prefixes)
+
+
+_UUIDS = ("uuid.uuid1", "uuid.uuid6", "uuid.uuid7")
+_SEEDED = re.compile(r"(numpy\.)?random\.(mtrand\.)?(?!seed$|default_rng$)[a-z_]+$")
+_HELD_STILL = _named(
+    *("datetime.", "time.", "random.", "secrets.", "numpy.random.", "hash", "uuid.", "os.urandom"),
+    *("os.getrandom", "os.getenv", "os.environ", "os.getcwd", "os.getp", "os.uname", "platform.", "sys.argv"),
+)
+
+
+def _has_entropy(call: Call) -> bool:
+    others = ("hash", "id", "threading.", "uuid.getnode")
+    return call.code in ("DT102", "DT103") and not (_SEEDED.match(call.call) or call.call.startswith(others))
+
+
+def _has_a_seed(call: Call) -> bool:
+    return _SEEDED.match(call.call) is not None or call.call.startswith("faker.")
+
+
+def _may_have_a_seed(call: Call) -> bool:
+    never = ("uuid.uuid4", "secrets.", "os.", "random.", "ssl.")
+    return _has_entropy(call) and not call.call.startswith(never)
+
+
+def _has_the_time(call: Call) -> bool:
+    never = ("uuid.uuid4", "uuid.getnode", "id", "threading.", "nanoid.", "shortuuid.")
+    return call.code == "DT101" or (call.code == "DT103" and not call.call.startswith(never))
+
+
+def _is_of_the_process(call: Call) -> bool:
+    """What is another one in each process, whatever is held still there."""
+    if call.code == "DT103":
+        return not call.call.startswith(("uuid.uuid4", "uuid.uuid7"))
+    return call.code == "DT106" and (call.call.startswith("os.getp") or not _HELD_STILL(call))
+
+
+def _remembers(call: Call) -> bool:
+    """What may be another one in the same process, whatever is held still there."""
+    return call.code not in ("DT104", "DT116") and not _HELD_STILL(call)
+
+
+_VARIABLES = _named("os.getenv", "os.environ", "os.path.expand", "pathlib.Path.home", "dotenv.", "decouple.")
+_IMPORT = (
+    "importing the module gives another value in each process, so read it in an activity, or pass it in the "
+    "input"
+)
 _CAUSES = {
-    "clock": _Cause("DT101", _codes("DT101", "DT103")),
-    "time zone": _Cause("DT101", _codes("DT101", "DT103", "DT106")),
-    "chance": _Cause("DT102", _codes("DT102", "DT103")),
-    "environment": _Cause("DT106", _codes("DT106", "DT105")),
-    "command line": _Cause("DT106", _codes("DT106")),
-    "directory": _Cause("DT106", _codes("DT106", "DT107", "DT105")),
-    "locale": _Cause("DT106", _codes("DT106")),
-    "machine": _Cause("DT106", _codes("DT106", "DT103")),
-    "thread": _Cause("DT109", _codes("DT106", "DT103", "DT110")),
-    "memory": _Cause("DT109", None),
-    "process": _Cause("DT109", _codes("DT102", "DT103", "DT106")),
-    "hash seed": _Cause("DT108", _codes("DT102", "DT103", "DT106", "DT107")),
-    "is_replaying": _Cause("DT113", _codes("DT113")),
+    "clock": _Cause("DT101", (_has_the_time,)),
+    "time zone": _Cause("DT101", (_of("DT101"), _has_the_time, _of("DT106"))),
+    "random seed": _Cause("DT102", (_has_a_seed, _may_have_a_seed)),
+    "entropy": _Cause("DT102", (_has_entropy,)),
+    "environment": _Cause("DT106", (_VARIABLES, _of("DT106", "DT105"))),
+    "command line": _Cause("DT106", (_named("sys.argv"), _of("DT106"))),
+    "directory": _Cause("DT106", (_of("DT106", "DT107", "DT105"),)),
+    "locale": _Cause("DT106", (_named("locale."), _of("DT106"))),
+    "machine": _Cause(
+        "DT106",
+        (
+            lambda call: call.code == "DT106" and not _VARIABLES(call),
+            _named("uuid.getnode", *_UUIDS),
+            _of("DT106"),
+        ),
+    ),
+    "thread": _Cause("DT109", (_named("threading."), _of("DT106", "DT110"))),
+    "memory": _Cause("DT109", (_remembers,)),
+    "process": _Cause("DT109", (_is_of_the_process,), _IMPORT),
+    "import": _Cause("DT106", (), _IMPORT),
+    "address": _Cause("DT103", (), "name it by what it holds, or give its class a `__repr__` that does"),
+    "hash seed": _Cause("DT108", (_named("hash"), _is_of_the_process)),
+    "is_replaying": _Cause("DT113", (_of("DT113"),)),
 }
+# What is moved where it is imported elsewhere was moved before, for the orchestrator alone.
+_ELSEWHERE_TOO = ("environment", "command line", "directory", "machine")
 # One hazard may show by both; apart, nothing that is moved shows in two ways.
 _ALIKE = {"time zone": "clock"}
-# Calls that explain nothing: what they do does not reach the orchestrator.
-_WITHOUT_RESULT = _codes("DT104", "DT116")
+_NOT_REGISTERED = frozenset(
+    error.__name__
+    for error in (ActivityNotRegisteredError, OrchestratorNotRegisteredError, EntityNotRegisteredError)
+)
 
 
 def check_determinism(
@@ -101,7 +181,8 @@ def check_determinism(
 
     Moved are: the clock and the time zone, random seeds and entropy, the environment, the command line, the
     current directory, the locale, the machine, the thread, what an earlier replay left behind, the process
-    and its hash seed, and what ``ctx.is_replaying`` says. No activity runs, and all of it is put back.
+    and its hash seed, and what ``ctx.is_replaying`` says. No activity runs, and all of it is put back. What
+    the orchestrator itself reads, writes or waits for is done in the first replay alone, and is a finding.
 
     Parameters
     ----------
@@ -143,11 +224,11 @@ def check_determinism(
     )
     name = history.orchestrator_name
     function = prepared.orchestrators.get(name or "")
-    prepared = prepared._replace(
-        orchestrators={name: function} if name is not None and function is not None else {}
-    )
+    if name is not None and function is not None:
+        prepared = prepared._replace(orchestrators={name: function})
     check = _Check(prepared, moment_of(history))
-    check.run()
+    with thawed(check.namespaces), check.watchdog:
+        check.run()
     return DeterminismReport(
         prepared.instance_id,
         name,
@@ -172,13 +253,23 @@ class _Group:
 
     call: Call | None
     cause: str
-    names: list[str] = field(default_factory=list)
+    names: dict[str, str] = field(default_factory=dict)  # of what was moved, and of what kind it is
     changes: list[Change] = field(default_factory=list)
 
-    def add(self, name: str, change: Change) -> None:
-        if name not in self.names:
-            self.names.append(name)
+    def add(self, name: str, cause: str, change: Change) -> None:
+        self.names[name] = cause
         self.changes.append(change)
+
+    @property
+    def moved(self) -> str:
+        """What was moved, in a few words."""
+        ways: dict[str, list[str]] = {}
+        for name, cause in self.names.items():
+            ways.setdefault(cause, []).append(name)
+        return ", ".join(
+            f"{cause} ({len(names)} ways)" if len(names) > 2 else ", ".join(names)
+            for cause, names in ways.items()
+        )
 
     @property
     def first(self) -> Change:
@@ -187,8 +278,10 @@ class _Group:
 
 class _Check:
     def __init__(self, prepared: Prepared, moment: datetime) -> None:
-        self.prepared = prepared
+        self.prepared = prepared._replace(events=child.events_of(pickle.dumps(prepared.events)))
+        self.namespaces = _namespaces(prepared.orchestrators.values())
         self.moment = moment
+        self.watchdog = Watchdog()
         self.replays = 0
         self.moved: list[_Moved] = []
         self.allowed: list[Allowed] = []
@@ -198,6 +291,8 @@ class _Check:
 
     def run(self) -> None:
         self._observe()
+        if self.observed.error is not None:
+            return
         try:
             data = processes.pickled(self.prepared._replace(payloads=self._new_payloads()))
         except Exception as error:
@@ -205,30 +300,32 @@ class _Check:
             reason = f"it cannot be passed to another process ({type(error).__name__}: {error})"
             self.skipped.append(Skipped("fresh process", reason))
         else:
-            request = processes.request_for(data, self.moment)
+            if carried := processes.carried(self.prepared):
+                reason = (
+                    "the orchestrator is of a script or local to a function, so it is passed by value, with "
+                    f"{', '.join(carried)} as it is by now; what is empty in a process that has just started "
+                    "does not show. Next: define the orchestrator in a module that can be imported."
+                )
+                self.skipped.append(Skipped("fresh process", reason))
+            request = processes.request_for(data, self.moment, stop=bool(self.done_once))
             answers, _ = processes.ask(request, self._in_this_process)
             self._in_fresh_processes(answers)
         self._long_after()
 
     def _observe(self) -> None:
         """Replay as it is, and see which forbidden calls are made on the way."""
-        with unmoved(self._namespaces()), observe() as calls:
-            self.observed = record(self.prepared, calls, fail=True)
+        with unmoved(self.namespaces), observe() as calls:
+            self.observed = self.watchdog.call(lambda: record(self.prepared, calls, fail=True))
         self.calls: Sequence[Call] = calls
+        self.done_once: dict[Any, Call] = {}  # the first of each line: what it calls in turn is told by it
+        for call in filter(is_done_once, calls):
+            self.done_once.setdefault((call.location.file, call.location.line), call)
         self.replays += 1
-
-    def _namespaces(self) -> list[dict[str, Any]]:
-        spaces = []
-        for function in self.prepared.orchestrators.values():
-            while (inner := getattr(function, "__wrapped__", None)) is not None:
-                function = inner
-            spaces.append(getattr(function, "__globals__", None))
-        return [space for space in spaces if space is not None]
 
     def _in_this_process(self) -> None:
         # Payloads remember types, and those that were looked up under a moved clock are of no use after it.
         self.prepared = self.prepared._replace(payloads=self._new_payloads())
-        with Surroundings(self.moment, self._namespaces()) as around:
+        with Surroundings(self.moment, self.namespaces) as around:
             runs = [around.run(self._replay) for _ in range(3)]
             self.control = runs[-1]
             memory = [*self._changes(runs[0], runs[1]), *self._changes(runs[1], runs[2])]
@@ -242,13 +339,16 @@ class _Check:
                 live = around.run(partial(self._replay, turn))
                 name = "is_replaying as it first ran" if turn == 1 else f"is_replaying until turn {turn}"
                 self._compare(name, "is_replaying", live)
+            self.skipped += [Skipped(name, f"{why}.") for name, why in around.shortfalls.items()]
 
     def _new_payloads(self) -> Payloads:
         return Payloads(self.prepared.payloads.converter, self.prepared.payloads.store)
 
     def _replay(self, live_from: int | None = None) -> Recording:
         self.replays += 1
-        return record(self.prepared, live_from=live_from)
+        return self.watchdog.call(
+            partial(record, self.prepared, live_from=live_from, stop=bool(self.done_once))
+        )
 
     def _move(self, around: Surroundings, perturbation: Perturbation) -> None:
         try:
@@ -259,28 +359,40 @@ class _Check:
             self._compare(perturbation.name, perturbation.cause, moved)
 
     def _in_fresh_processes(self, answers: Sequence[Answer | processes.NoAnswer]) -> None:
-        pairs: list[list[Recording]] = []
-        for answer in answers:
+        by_seed: list[list[Recording]] = []
+        elsewhere: Recording | None = None
+        for role, answer in zip(processes.ROLES, answers, strict=True):
+            name = "imported elsewhere" if "elsewhere" in role.words else "fresh process"
             if isinstance(answer, processes.NoAnswer):
-                self._skip("fresh process", f"{answer}.")
+                self._skip(name, f"{answer}.")
             elif answer.problem is not None:
-                self._skip("fresh process", f"{answer.problem}.")
+                self._skip(name, f"{answer.problem}.")
             else:
-                pairs.append(answer.recordings)
                 self.replays += len(answer.recordings)
-        if not pairs:
+                if "elsewhere" in role.words:
+                    elsewhere = answer.recordings[0]
+                else:
+                    by_seed.append(answer.recordings)
+        if not by_seed:
             return
+        pairs = [each for each in by_seed if len(each) == 2]
         memory = _without_repeats([change for a, b in pairs for change in self._changes(a, b)])
         memory = self.unstable.without(memory)
         self._note("replayed again in a fresh process", "memory", memory)
         self.unstable.add(memory)
+        first = by_seed[0][0]
         order = _without_repeats(
-            [change for other in pairs[1:] for change in self._changes(pairs[0][0], other[0])]
+            [change for other in by_seed[1:] for change in self._changes(first, other[0])]
         )
         order = self.unstable.without(order)
         self._note("hash seed", "hash seed", order)
         self.unstable.add(order)
-        self._compare("fresh process", "process", pairs[0][0])
+        if elsewhere is not None and not isinstance(answers[0], processes.NoAnswer):
+            known = _Unstable([each for m in self.moved if m.cause in _ELSEWHERE_TOO for each in m.changes])
+            moved = self.unstable.without(known.without(self._changes(first, elsewhere)))
+            self._note("imported elsewhere", "import", moved)
+            self.unstable.add(moved)
+        self._compare("fresh process", "process", first)
 
     def _skip(self, name: str, reason: str) -> None:
         skipped = Skipped(name, reason)
@@ -290,7 +402,10 @@ class _Check:
     def _long_after(self) -> None:
         """What the SDK's executor does long after: it judges a retry_timeout by the wall clock."""
         self.retry_timeout = None
-        if not self.control.retry_timeouts or self.observed.divergences:
+        if not self.observed.retry_timeouts or self.observed.divergences:
+            return
+        if self.done_once:
+            self._skip("clock ten years on", "the SDK's own executor would do what is not done again.")
             return
         last = self.moment + TEN_YEARS
         first = min((event.timestamp for event in self.prepared.events), default=self.moment)
@@ -299,7 +414,7 @@ class _Check:
         ]
         if long_after in before:
             return
-        asked = self.control.retry_timeouts[0]
+        asked = self.observed.retry_timeouts[0]
         command = asked.command
         self.retry_timeout = Divergence(
             "result",
@@ -339,6 +454,15 @@ class _Check:
     # -- findings
 
     def findings(self) -> Iterator[Finding]:
+        if self.observed.error is not None:
+            message = f"replayed as it is, with nothing moved, it is stopped: {self.observed.error}."
+            yield Finding((), None, None, None, (), message)
+            return
+        yield from self._unregistered()
+        for call in self.done_once.values():
+            what = f"{call.call} is called, and would be in each replay; all but the first were ended there"
+            message = _told(call.code, what, call.location)
+            yield Finding((), call.location, call.code, call.call, (), message)
         groups = self._groups()
         changed = [change for group in groups for change in group.changes]
         for group in sorted(groups, key=lambda group: group.first.index):
@@ -357,13 +481,52 @@ class _Check:
                 (self.retry_timeout,),
                 _told("DT117", self.retry_timeout.message, self.retry_timeout.location),
             )
-        if unexplained := [each for each in self.observed.divergences if not _explains(changed, each)]:
+        if unexplained := [
+            each
+            for each in self.observed.divergences
+            if not _explains(changed, each) and not self._is_past_the_end_of_others(each)
+        ]:
             more = f"\n    and {len(unexplained) - 1} more" if len(unexplained) > 1 else ""
             message = (
                 "the code asks for something else than the history, whatever is moved: "
                 f"{unexplained[0]}{more}\n    next: assert_replays() tells more about it, and the way out."
             )
             yield Finding((), unexplained[0].location, None, None, tuple(unexplained), message)
+
+    def _is_past_the_end_of_others(self, divergence: Divergence) -> bool:
+        """Whether no other replay came so far, since each was ended before."""
+        if not self.done_once:
+            return False
+        first = next(index for index, call in enumerate(self.calls) if is_done_once(call))
+        asked = self.observed.asked
+        past = min(
+            (each.command.id for each in asked if each.calls > first and each.command.id > 0), default=0
+        )
+        return divergence.kind == "result" or divergence.event_id >= past > 0
+
+    def _unregistered(self) -> Iterator[Finding]:
+        """What the history has failed with because nobody registers its name."""
+        scheduled: dict[Any, tuple[str, int]] = {}
+        told: set[str] = set()
+        for event in self.prepared.events:
+            if isinstance(event, (h.TaskScheduledEvent, h.SubOrchestrationInstanceCreatedEvent)):
+                scheduled[event.event_id] = event.name, event.event_id
+            elif isinstance(event, h.EntityOperationCalledEvent):
+                entity = EntityInstanceId.parse(event.target_instance_id or "")
+                scheduled[event.request_id] = entity.entity, event.event_id
+            failure = getattr(event, "failure_details", None)
+            by = getattr(event, "task_scheduled_id", None) or getattr(event, "request_id", None)
+            if failure is None or by not in scheduled:
+                continue
+            name, id = scheduled[by]
+            if failure.error_type.rpartition(".")[2] not in _NOT_REGISTERED or name in told:
+                continue
+            told.add(name)
+            asked = [each for each in self.observed.asked if each.command.id == id]
+            asked = asked or [each for each in self.observed.asked if each.command.name == name]
+            location = asked[0].where if asked else None
+            what = f"nobody registers {name!r}, so the call failed when this history was recorded"
+            yield Finding((), location, "DT120", None, (), _told("DT120", what, location))
 
     def _finding(self, group: _Group) -> Finding:
         cause, call = _CAUSES[group.cause], group.call
@@ -374,7 +537,8 @@ class _Check:
         later = len({each.event_id for each in divergences[1:]} - {first.event_id})
         what = f"{first.message}{f', and {later} later' if later else ''}"
         by = f"{call.call} changes with" if call is not None else "it changes with"
-        message = _told(hazard, f"{what}.\n    {by}: {', '.join(group.names)}", location)
+        instead = cause.instead if call is None else None
+        message = _told(hazard, f"{what}.\n    {by}: {group.moved}", location, instead)
         return Finding(
             tuple(group.names), location, hazard, call.call if call else None, divergences, message
         )
@@ -385,25 +549,25 @@ class _Check:
             latest: _Group | None = None
             explained: set[tuple[str, int]] = set()
             for change in sorted(found, key=lambda change: change.index):
-                call = self._explanation(change, cause, explained)
+                call = None if _is_an_address(change) else self._explanation(change, cause, explained)
                 if call is not None:
                     place = (call.location.file, call.location.line)
                     explained.add(place)
-                    latest = groups.setdefault(place, _Group(call, cause))
+                    latest = groups.setdefault((*place, call.code), _Group(call, cause))
+                elif _is_an_address(change):
+                    groups.setdefault("address", _Group(None, "address")).add(name, cause, change)
+                    continue
                 elif latest is None:
                     latest = groups.setdefault(_ALIKE.get(cause, cause), _Group(None, cause))
-                latest.add(name, change)
+                latest.add(name, cause, change)
         return list(groups.values())
 
     def _explanation(self, change: Change, cause: str, explained: set[tuple[str, int]]) -> Call | None:
         """The forbidden call that a change is put down to, if one was seen."""
-        codes = _CAUSES[cause].codes
-        before = [
-            call
-            for call in self.calls[: self._calls_before(change)]
-            if (call.code in codes if codes is not None else call.code not in _WITHOUT_RESULT)
-        ]
-        if not before:
+        seen = self.calls[: self._calls_before(change)]
+        alike = ([call for call in seen if explains(call)] for explains in _CAUSES[cause].calls)
+        before = next(filter(None, alike), None)
+        if before is None:
             return None
         if before[-1].allowed is None:
             return before[-1]
@@ -427,24 +591,25 @@ class _Unstable:
     """What differs between two replays though nothing was moved between them."""
 
     def __init__(self, found: list[Change]) -> None:
-        self.fields: set[tuple[int, str | None]] = set()
+        self.places: set[tuple[Any, ...]] = set()
         self.from_there = float("inf")
         self.add(found)
 
     def add(self, found: list[Change]) -> None:
-        self.fields |= {(each.index, each.divergence.field) for each in found}
+        self.places.update(place for each in found for place in each.places)
         self.from_there = min([self.from_there, *(each.index for each in found if each.shape)])
 
     def without(self, found: list[Change]) -> list[Change]:
         return [
-            each
-            for each in found
-            if each.index < self.from_there and (each.index, each.divergence.field) not in self.fields
+            each for each in found if each.index < self.from_there and not all(map(self._has, each.places))
         ]
+
+    def _has(self, place: tuple[Any, ...]) -> bool:
+        return any(place[:length] in self.places for length in range(2, len(place) + 1))
 
 
 def _without_repeats(found: list[Change]) -> list[Change]:
-    return list({(each.index, each.divergence.field): each for each in reversed(found)}.values())[::-1]
+    return list({each.places: each for each in reversed(found)}.values())[::-1]
 
 
 def _each_command_once(found: list[Change]) -> tuple[Divergence, ...]:
@@ -465,7 +630,22 @@ def _explains(changed: list[Change], divergence: Divergence) -> bool:
     )
 
 
-def _told(code: str, what: str, location: Any) -> str:
+def _is_an_address(change: Change) -> bool:
+    """Whether all that differs is where in memory something is."""
+    was, now = (str(each) for each in (change.divergence.expected, change.divergence.actual))
+    return was != now and ADDRESS.sub("", was) == ADDRESS.sub("", now)
+
+
+def _namespaces(functions: Iterable[Any]) -> list[dict[str, Any]]:
+    spaces = []
+    for function in functions:
+        while (inner := getattr(function, "__wrapped__", None)) is not None:
+            function = inner
+        spaces.append(getattr(function, "__globals__", None))
+    return [space for space in spaces if space is not None]
+
+
+def _told(code: str, what: str, location: Any, instead: str | None = None) -> str:
     hazard = BY_CODE[code]
     where = f"\n    at {location}" if location is not None else ""
-    return f"{code} {hazard.title}: {what.rstrip('.')}.{where}\n    instead: {hazard.instead}."
+    return f"{code} {hazard.title}: {what.rstrip('.')}.{where}\n    instead: {instead or hazard.instead}."

@@ -1,9 +1,10 @@
-"""A fresh process for replays: ``python -m dt_testkit.determinism.child [serve]``.
+"""A fresh process for replays: ``python -m dt_testkit.determinism.child [serve] [elsewhere] [once]``.
 
 It reads requests from its standard input and writes answers to its standard output, each with its length
 before it. Told to ``serve``, it forks for each request, so that every replay finds the project as it is when
 it has just been imported; what the fork had to import, it imports too when it has answered, for those that
-follow. Without, it answers one request and ends.
+follow. Without, it answers one request and ends. ``elsewhere``, the project is imported, and the history
+replayed, with another environment, another directory and another host; ``once`` is how often it is replayed.
 """
 
 from __future__ import annotations
@@ -16,28 +17,33 @@ import struct
 import sys
 import threading
 from contextlib import suppress
-from datetime import datetime
+from datetime import date, datetime
 from functools import partial
 from importlib import import_module
 from importlib.abc import MetaPathFinder
 from importlib.util import spec_from_file_location
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from importlib.machinery import ModuleSpec
 
+    from durabletask.history import HistoryEvent
+
     from dt_testkit.determinism.recording import Recording
+    from dt_testkit.determinism.surroundings import Surroundings
+
+T = TypeVar("T")
 
 IMPORTED_AT = datetime(2026, 1, 1)
 LENGTH = struct.Struct("!Q")
 
 
 class Request(NamedTuple):
-    """A history to be replayed twice, and where.
+    """A history to be replayed, and where.
 
-    ``prepared`` is pickled, since unpickling it imports the project, and ``events``, since their times are
-    no times that a frozen clock has made. ``files`` says in which file the process that asks has found each
+    ``prepared`` is pickled, since unpickling it imports the project, and ``events``, since their times may
+    be such as a frozen clock has made. ``files`` says in which file the process that asks has found each
     module of the project.
     """
 
@@ -49,11 +55,12 @@ class Request(NamedTuple):
     arguments: list[str]
     environment: dict[str, str]
     files: dict[str, str]
+    stop: bool
     seconds: int
 
 
 class Answer(NamedTuple):
-    """Two recordings, or why there are none; and what was imported, if nothing runs in a thread by it."""
+    """The recordings, or why there are none; and what was imported, if nothing runs in a thread by it."""
 
     recordings: list[Recording]
     problem: str | None
@@ -88,29 +95,52 @@ def _settle_in(request: Request) -> None:
 
 class _Events(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
-        from freezegun import api
-
-        # Where the process that asks has frozen its clock, it pickles times as fakes.
-        real = {"datetime": api.real_datetime, "FakeDatetime": api.real_datetime, "FakeDate": api.real_date}
-        if module in ("datetime", "freezegun.api") and name in real:
-            return real[name]
+        if module == "freezegun.api":
+            return _NOT_FROZEN[name]
         return super().find_class(module, name)
 
 
-def answer(request: Request) -> Answer:
-    """Import the project, and replay the history twice."""
+_NOT_FROZEN = {"FakeDatetime": datetime, "FakeDate": date}
+
+
+def events_of(data: bytes) -> Sequence[HistoryEvent]:
+    """Pickled events; their times are times, also if they were recorded with a frozen clock."""
+    events: Sequence[HistoryEvent] = _Events(io.BytesIO(data)).load()
+    return events
+
+
+class _Place(NamedTuple):
+    """Where the project is imported, and how often a history is replayed."""
+
+    elsewhere: bool
+    times: int
+
+    def run(self, around: Surroundings, work: Callable[[], T]) -> T:
+        from dt_testkit.determinism.surroundings import IMPORTED_ELSEWHERE
+
+        return around.run(work, IMPORTED_ELSEWHERE if self.elsewhere else None)
+
+
+def answer(request: Request, place: _Place) -> Answer:
+    """Import the project, and replay the history."""
     from dt_testkit.determinism.recording import record
     from dt_testkit.determinism.surroundings import Surroundings
+    from dt_testkit.determinism.watchdog import Watchdog
 
     before = set(sys.modules)
     recordings, problem = [], None
     try:
         _settle_in(request)
-        with Surroundings(IMPORTED_AT) as around:
-            prepared = around.run(lambda: pickle.loads(request.prepared))
-        prepared = prepared._replace(events=_Events(io.BytesIO(request.events)).load())
-        with Surroundings(request.moment) as around:
-            recordings = [around.run(lambda: record(prepared)).portable() for _ in range(2)]
+        with Surroundings(IMPORTED_AT) as around, Watchdog() as watchdog:
+            prepared = place.run(around, lambda: pickle.loads(request.prepared))
+            prepared = prepared._replace(events=events_of(request.events))
+            around.moment = request.moment
+            recordings = [
+                place.run(
+                    around, lambda: watchdog.call(lambda: record(prepared, stop=request.stop))
+                ).portable()
+                for _ in range(place.times)
+            ]
     except BaseException as error:
         problem = f"{type(error).__name__}: {error}"
     alone = threading.active_count() == 1
@@ -120,7 +150,8 @@ def answer(request: Request) -> Answer:
 class _Kept:
     """What of the project is imported already, and whether it is still what it was."""
 
-    def __init__(self) -> None:
+    def __init__(self, place: _Place) -> None:
+        self.place = place
         self.stamps: dict[str, tuple[str, int]] = {}
 
     def check(self, files: dict[str, str]) -> None:
@@ -140,7 +171,7 @@ class _Kept:
             _settle_in(request)
             for name in names:
                 with suppress(BaseException):  # in the fork it worked, or the project lived without it
-                    module = around.run(partial(import_module, name))
+                    module = self.place.run(around, partial(import_module, name))
                     if is_of_the_project(file := file_of(module)) and file is not None:
                         self.stamps[name] = _stamp(file)
 
@@ -167,7 +198,7 @@ def receive(read: Callable[[int], bytes]) -> bytes | None:
     return data if len(data) == size else None
 
 
-def _in_a_fork(request: Request) -> tuple[bytes, list[str]]:
+def _in_a_fork(request: Request, place: _Place) -> tuple[bytes, list[str]]:
     ours, theirs = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -175,7 +206,7 @@ def _in_a_fork(request: Request) -> tuple[bytes, list[str]]:
             os.close(ours)
             signal.signal(signal.SIGALRM, signal.SIG_DFL)
             signal.alarm(request.seconds)
-            reply = answer(request)
+            reply = answer(request, place)
             with open(theirs, "wb") as stream:
                 stream.write(pickle.dumps((_pickled(reply), reply.imported)))
         finally:
@@ -209,22 +240,27 @@ def main() -> None:
     nowhere = os.open(os.devnull, os.O_RDWR)
     os.dup2(nowhere, 0)
     os.dup2(nowhere, 1)
-    if "serve" not in sys.argv[1:]:
+    words = sys.argv[1:]
+    place = _Place("elsewhere" in words, 1 if "once" in words else 2)
+    if "serve" not in words:
         if (data := receive(source.read)) is not None:
-            send(target, _pickled(answer(pickle.loads(data))))
+            send(target, _pickled(answer(pickle.loads(data), place)))
         return
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    from dt_testkit.determinism.surroundings import freeze
+    from dt_testkit.determinism.surroundings import Surroundings
+    from dt_testkit.determinism.watchdog import Watchdog
 
-    freeze()
-    kept = _Kept()
+    with Surroundings(IMPORTED_AT), Watchdog():
+        pass  # what it imports and looks up need not be done in each fork
+    kept = _Kept(place)
     while (data := receive(source.read)) is not None:
         request: Request = pickle.loads(data)
         kept.check(request.files)
-        reply, imported = _in_a_fork(request)
+        reply, imported = _in_a_fork(request, place)
         send(target, reply)
         if imported:
             kept.keep(request, imported)
+    os._exit(0)  # nobody waits for more than that it is gone
 
 
 if __name__ == "__main__":

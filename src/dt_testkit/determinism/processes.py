@@ -7,8 +7,10 @@ this process ends; it forks for each request. Elsewhere a new process is started
 from __future__ import annotations
 
 import atexit
+import dis
 import os
 import pickle
+import re
 import select
 import signal
 import subprocess
@@ -17,29 +19,48 @@ import tempfile
 import threading
 import time
 from contextlib import suppress
+from datetime import date, timedelta, tzinfo
+from datetime import time as time_of_day
+from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import dt_testkit
 from dt_testkit.determinism.child import LENGTH, Answer, Request, receive
 from dt_testkit.determinism.modules import file_of, project_modules
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from datetime import datetime
 
     from dt_testkit.replaying.check import Prepared
 
 T = TypeVar("T")
 
-HASH_SEEDS = ("1", "2", "3", "4")
+
+class Role(NamedTuple):
+    """What a process is started for: its hash seed, and what its command line says besides."""
+
+    hash_seed: str
+    words: tuple[str, ...] = ()
+
+
+# With these, nearly each set of two short strings comes in both orders. That something is kept in a process
+# from one replay to the next shows in two of them as well as in all.
+ROLES = (
+    Role("1"),
+    Role("1", ("elsewhere", "once")),
+    Role("68"),
+    *(Role(seed, ("once",)) for seed in ("132", "106", "5", "87")),
+)
 PATIENCE = 60
 """Seconds after which a process is taken to hang."""
 
 FORKS = hasattr(os, "fork")
 _SOURCE = str(Path(dt_testkit.__file__).parents[1])
 _lock = threading.RLock()
-_children: dict[str, _Child] = {}
+_children: dict[Role, _Child] = {}
 _monotonic = time.monotonic  # not the one that somebody has frozen
 
 
@@ -69,7 +90,46 @@ def pickled(prepared: Prepared) -> tuple[bytes, bytes]:
     return data, pickle.dumps(prepared.events)
 
 
-def request_for(data: tuple[bytes, bytes], moment: datetime) -> bytes:
+def carried(prepared: Prepared) -> list[str]:
+    """Names of globals that may change, and that travel to the other process with a function."""
+    found: dict[str, None] = {}
+    functions = [each for each in prepared.orchestrators.values() if isinstance(each, FunctionType)]
+    seen: set[FunctionType] = set()
+    while functions:
+        function = functions.pop()
+        module = sys.modules.get(function.__module__ or "")
+        local = "<locals>" in function.__qualname__ or function.__name__ == "<lambda>"
+        by_value = local or module is None or module.__name__ == "__main__" or file_of(module) is None
+        if not by_value or function in seen:
+            continue
+        seen.add(function)
+        for name, stored in _globals_of(function.__code__):
+            value = function.__globals__.get(name)
+            if isinstance(value, FunctionType):
+                functions.append(value)
+            elif stored or not isinstance(value, _LASTING):
+                found[name] = None
+    return list(found)
+
+
+# Of these, none is filled by running; those of others may be.
+_LASTING = (
+    *(ModuleType, BuiltinFunctionType, type, type(None), bool, int, float, complex, str, bytes),
+    *(tuple, frozenset, date, time_of_day, timedelta, tzinfo, Enum, Path, re.Pattern),
+)
+
+
+def _globals_of(code: CodeType) -> Iterator[tuple[str, bool]]:
+    """The globals that code goes by, and whether it gives them another value."""
+    for instruction in dis.get_instructions(code):
+        if instruction.opname in ("LOAD_GLOBAL", "STORE_GLOBAL"):
+            yield instruction.argval, instruction.opname == "STORE_GLOBAL"
+    for each in code.co_consts:
+        if isinstance(each, CodeType):
+            yield from _globals_of(each)
+
+
+def request_for(data: tuple[bytes, bytes], moment: datetime, *, stop: bool) -> bytes:
     try:
         directory = os.getcwd()
     except OSError:
@@ -80,15 +140,15 @@ def request_for(data: tuple[bytes, bytes], moment: datetime) -> bytes:
     files.pop("__main__", None)
     path = [os.path.abspath(each) for each in sys.path]
     request = Request(
-        *data, moment, path, directory, list(sys.argv), dict(os.environ), files, max(1, PATIENCE - 5)
+        *data, moment, path, directory, list(sys.argv), dict(os.environ), files, stop, max(1, PATIENCE - 5)
     )
     return pickle.dumps(request)
 
 
 def ask(request: bytes, meanwhile: Callable[[], T]) -> tuple[list[Answer | NoAnswer], T]:
-    """Send a request to a process of each hash seed, do something meanwhile, and collect the answers."""
+    """Send a request to a process of each role, do something meanwhile, and collect the answers."""
     with _lock:
-        children = [_child(seed) for seed in HASH_SEEDS]
+        children = [_child(role) for role in ROLES]
         problems = [child.send(request) for child in children]
         try:
             result = meanwhile()
@@ -100,26 +160,39 @@ def ask(request: bytes, meanwhile: Callable[[], T]) -> tuple[list[Answer | NoAns
         return [problem or child.receive() for child, problem in pairs], result
 
 
-def _child(seed: str) -> _Child:
-    child = _children.get(seed)
+def _child(role: Role) -> _Child:
+    child = _children.get(role)
     if child is None or child.owner != os.getpid():
-        child = _children[seed] = _Child(seed)
+        child = _children[role] = _Child(role)
         if len(_children) == 1:
             atexit.register(stop)
     return child
+
+
+def start() -> None:
+    """Start the processes that are not there, so that nobody waits for them later."""
+    if not FORKS:
+        return
+    with _lock:
+        for child in map(_child, ROLES):
+            if child.process is None:
+                with suppress(OSError):  # told to who asks
+                    child._start()
 
 
 def stop() -> None:
     """End all processes; they are started again when they are needed."""
     with _lock:
         for child in _children.values():
+            child.hang_up()
+        for child in _children.values():
             child.stop()
         _children.clear()
 
 
 class _Child:
-    def __init__(self, seed: str) -> None:
-        self.seed = seed
+    def __init__(self, role: Role) -> None:
+        self.role = role
         self.owner = os.getpid()
         self.process: subprocess.Popen[bytes] | None = None
         self.errors: Any = None
@@ -135,21 +208,41 @@ class _Child:
         assert process is not None
         assert process.stdin is not None
         try:
-            process.stdin.write(LENGTH.pack(len(request)) + request)
-            process.stdin.flush()
+            self._write(LENGTH.pack(len(request)) + request)
+        except TimeoutError:
+            self.stop(kill=True)
+            return NoAnswer(f"the process took nothing within {PATIENCE} s, and was ended")
         except OSError:
-            return NoAnswer(f"the process ended before it was asked anything{self._last_words()}")
+            words = self._last_words()
+            self.stop(kill=True)
+            return NoAnswer(f"the process ended before it was asked anything{words}")
         return None
+
+    def _write(self, data: bytes) -> None:
+        assert self.process is not None
+        assert self.process.stdin is not None
+        if not FORKS:
+            self.process.stdin.write(data)
+            self.process.stdin.flush()
+            return
+        stream = self.process.stdin.fileno()
+        os.set_blocking(stream, False)
+        until, rest = _monotonic() + PATIENCE, memoryview(data)
+        while rest:
+            _, ready, _ = select.select([], [stream], [], max(0.0, until - _monotonic()))
+            if not ready:
+                raise TimeoutError
+            rest = rest[os.write(stream, rest) :]
 
     def _start(self) -> None:
         environment = {
             name: value for name, value in os.environ.items() if not name.startswith(("COV_", "COVERAGE_"))
         }
-        environment["PYTHONHASHSEED"] = self.seed
+        environment["PYTHONHASHSEED"] = self.role.hash_seed
         paths = [_SOURCE, environment.get("PYTHONPATH", "")]
         environment["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
         self.errors = tempfile.TemporaryFile()  # noqa: SIM115
-        arguments = ["serve"] if FORKS else []
+        arguments = [*(["serve"] if FORKS else []), *self.role.words]
         self.process = subprocess.Popen(
             [sys.executable, "-m", "dt_testkit.determinism.child", *arguments],
             stdin=subprocess.PIPE,
@@ -202,15 +295,19 @@ class _Child:
         last = next((line.strip() for line in reversed(lines) if line.strip()), "")
         return f": {last}" if last else ""
 
+    def hang_up(self) -> None:
+        """Let the process end, and do not wait for it."""
+        if self.owner == os.getpid() and self.process is not None and self.process.stdin is not None:
+            with suppress(OSError):  # it is gone already
+                self.process.stdin.close()
+
     def stop(self, *, kill: bool = False) -> None:
+        self.hang_up()
         process, self.process = self.process, None
         if process is None:
             return
         if self.owner == os.getpid():
-            if process.stdin is not None:
-                with suppress(OSError):  # it is gone already
-                    process.stdin.close()
-            if kill and FORKS:
+            if kill and FORKS and process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
             try:
                 process.wait(timeout=PATIENCE)

@@ -9,12 +9,15 @@ from __future__ import annotations
 import re
 import sys
 from collections import Counter
+from contextlib import nullcontext
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from durabletask.client import OrchestrationStatus
 from durabletask.history import ExecutionCompletedEvent, OrchestratorStartedEvent
 
+from dt_testkit.determinism.clock import Endless
+from dt_testkit.determinism.once import stopped_before_it
 from dt_testkit.errors import DurableTestError
 from dt_testkit.execution import Complete, Execution, FakeOrchestrationContext, Location
 from dt_testkit.execution.commands import call_site
@@ -30,7 +33,7 @@ if TYPE_CHECKING:
     from dt_testkit.execution.commands import CallSite
     from dt_testkit.replaying.check import Prepared
 
-_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
+ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 _PAYLOADS = frozenset({"input", "data", "result", "value"})
 _FIELDS = {"result": "output", "scheduled_time": "signal_time"}
 
@@ -71,7 +74,7 @@ class Recording:
     divergences : list[Divergence]
         What the history has otherwise.
     error : str | None
-        What stopped the replay from outside, where something did.
+        What stopped the replay, where neither the orchestrator nor the history ended it.
     retry_timeouts : list[Asked]
         The calls with a ``retry_timeout``.
     """
@@ -101,25 +104,41 @@ class Change:
     divergence: Divergence
     shape: bool
     """Whether they took different ways from here on, so that nothing after it is compared."""
+    paths: tuple[tuple[Any, ...], ...] = ((),)
+    """Where in the value it differs: by keys and indices."""
+
+    @property
+    def places(self) -> tuple[tuple[Any, ...], ...]:
+        """What differs, each with all that it is part of before it."""
+        return tuple((self.index, self.divergence.field, *path) for path in self.paths)
 
 
 def record(
-    prepared: Prepared, calls: Sequence[Any] = (), *, live_from: int | None = None, fail: bool = False
+    prepared: Prepared,
+    calls: Sequence[Any] = (),
+    *,
+    live_from: int | None = None,
+    stop: bool = False,
+    fail: bool = False,
 ) -> Recording:
     """Replay, and write down what is asked for.
 
     ``live_from`` is the first turn for which ``ctx.is_replaying`` is False; by default it is always True.
-    ``calls`` are the forbidden calls that were seen, and grows meanwhile. What stops the replay itself is
+    ``calls`` are the forbidden calls that were seen, and grows meanwhile. With ``stop``, the replay ends at
+    what :func:`~dt_testkit.determinism.once.is_done_once`. What stops the replay itself is
     raised if ``fail`` is set, and written down otherwise.
     """
-    check = _RecordedCheck(prepared, calls, live_from)
-    asked, error = check.asked, None
-    try:
-        check.run(prepared.in_flight)
-    except DurableTestError as stopped:
-        if fail:
-            raise
-        error = f"{type(stopped).__name__}: {stopped}"
+    with stopped_before_it() if stop else nullcontext():
+        check = _RecordedCheck(prepared, calls, live_from)
+        asked, error = check.asked, None
+        try:
+            check.run(prepared.in_flight)
+        except DurableTestError as stopped:
+            if fail:
+                raise
+            error = f"{type(stopped).__name__}: {stopped}"
+        except (Endless, SystemExit) as ended:
+            error = str(ended) if isinstance(ended, Endless) else f"SystemExit: {ended}"
     limited = {id for id, retry in check.execution.context._retries.items() if retry.policy.retry_timeout}
     return Recording(asked, check.divergences, error, [each for each in asked if each.command.id in limited])
 
@@ -204,7 +223,14 @@ class _RecordedExecution(Execution):
 
 def changes(was: Recording, now: Recording, payloads: Payloads) -> list[Change]:
     """What the second replay asked for differently."""
-    return list(_changes(was, now, payloads))
+    found = list(_changes(was, now, payloads))
+    if now.error != was.error and found and found[-1].shape:
+        why = (
+            f"; the replay is stopped, {now.error}" if now.error else f"; before, it is stopped, {was.error}"
+        )
+        last = found[-1].divergence
+        found[-1] = replace(found[-1], divergence=replace(last, message=f"{last.message}{why}"))
+    return found
 
 
 def _changes(was: Recording, now: Recording, payloads: Payloads) -> Iterator[Change]:
@@ -216,15 +242,14 @@ def _changes(was: Recording, now: Recording, payloads: Payloads) -> Iterator[Cha
             yield Change(index, _other_way(was, now, index), shape=True)
             return
         for name, then, here in _fields(a, b, payloads):
-            yield Change(index, _changed(before, after, name, then, here), shape=False)
+            divergence = _changed(before, after, name, then, here)
+            yield Change(index, divergence, shape=False, paths=tuple(_paths(then, here)))
     index = min(len(was.asked), len(now.asked))
     if len(was.asked) != len(now.asked):
         yield Change(index, _other_way(was, now, index), shape=True)
     elif was.error != now.error:
         location = was.asked[-1].where if was.asked else None
-        message = (
-            f"the replay is stopped by {now.error or 'nothing'}, and by {was.error or 'nothing'} before."
-        )
+        message = "all that was asked for is the same"
         yield Change(
             index, Divergence("result", -1, "failure", was.error, now.error, location, message), shape=True
         )
@@ -248,8 +273,22 @@ def _fields(was: Any, now: Any, payloads: Payloads) -> Iterator[tuple[str, Any, 
             yield _FIELDS.get(name, name), then, here
 
 
+def _paths(was: Any, now: Any, at: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Where two values differ: as deep as they are of one shape."""
+    if type(was) is type(now) is dict and was.keys() == now.keys():
+        pairs = [(key, was[key], now[key]) for key in was]
+    elif type(was) is type(now) is list and len(was) == len(now):
+        pairs = [(place, *both) for place, both in enumerate(zip(was, now, strict=True))]
+    else:
+        yield at
+        return
+    for key, then, here in pairs:
+        if then != here:
+            yield from _paths(then, here, (*at, key))
+
+
 def _failure(details: Any) -> str | None:
-    return _ADDRESS.sub("", f"{details.error_type}: {details.message}") if details is not None else None
+    return ADDRESS.sub("", f"{details.error_type}: {details.message}") if details is not None else None
 
 
 def _changed(before: Asked, after: Asked, name: str, was: Any, now: Any) -> Divergence:

@@ -20,7 +20,7 @@ class Finding:
     ----------
     perturbations : tuple[str, ...]
         What was moved when it showed, such as ``"clock forward"``. Empty where nothing had to be moved: the
-        code itself asks for something else than the history.
+        code itself asks for something else than the history, or reads, writes or waits itself.
     location : Location | None
         The line of the hazardous call where that is known, else the line that asked for what changed.
     hazard : str | None

@@ -12,6 +12,7 @@ directory and the environment are those of the process.
 
 from __future__ import annotations
 
+import gc
 import io
 import locale
 import logging
@@ -26,11 +27,12 @@ import uuid
 from contextlib import ExitStack, contextmanager, nullcontext, redirect_stdout, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
-from functools import update_wrapper
-from types import FunctionType
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from dt_testkit.determinism.modules import project_modules
+from dt_testkit.determinism.clock import Clock
+from dt_testkit.determinism.modules import is_of_the_project
+from dt_testkit.determinism.swapping import replaced
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -40,8 +42,11 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_HOST = "another-host"
 _STEP, _SLOW = 0.001, 3607.0
 _SEED = 20260101
+# Under one of them at least, each of the first draws from two is another one than in the control.
+_SEEDS, _WHICH = (61, 3372, 1), ("", "another ", "a third ")
 _LOCALES = (
     *(
         f"{name}.{code}"
@@ -51,17 +56,6 @@ _LOCALES = (
     *("German_Germany.1252", "French_France.1252"),
 )
 _NUMBERS = {"decimal_point": ",", "thousands_sep": ".", "grouping": [3, 3, 0]}
-# Prefixes of modules that keep the real clock: waiting with a timeout needs it, and the harness and the SDK
-# are not what is looked at.
-_REAL_CLOCK = (
-    "threading",
-    "queue",
-    "multiprocessing",
-    "_pytest.",
-    "six.moves",
-    "durabletask.",
-    "dt_testkit.",
-)
 
 
 class _Nowhere(io.TextIOBase):
@@ -88,19 +82,6 @@ class Perturbation:
     move: Callable[[Surroundings], AbstractContextManager[object]]
 
 
-def freeze(moment: datetime = datetime(2026, 1, 1)) -> tuple[Any, Callable[[], None]]:
-    """Stop the clock of this process; returns what moves it, and what lets it go on."""
-    import freezegun
-    from freezegun import api
-
-    freezer = freezegun.freeze_time(moment, auto_tick_seconds=_STEP)
-    freezer.ignore = _REAL_CLOCK
-    clock = freezer.start()
-    # Those modules were left alone. That a caller is called like one of them means nothing.
-    api.ignore_lists[-1] = ()
-    return clock, freezer.stop
-
-
 class CannotMove(Exception):
     """This perturbation cannot be made here; the message says why."""
 
@@ -114,6 +95,11 @@ class Surroundings:
         What the clock shows, naive UTC.
     namespaces : Iterable[dict[str, Any]]
         Globals of orchestrators, which may be those of modules that nobody finds by name.
+
+    Attributes
+    ----------
+    shortfalls : dict[str, str]
+        Perturbations that could be made in part alone, and what was done.
     """
 
     def __init__(self, moment: datetime, namespaces: Iterable[dict[str, Any]] = ()) -> None:
@@ -121,6 +107,7 @@ class Surroundings:
         self._namespaces = list(namespaces)
         self._stack = ExitStack()
         self._thread = 0
+        self.shortfalls: dict[str, str] = {}
         self._entropy = random.Random(_SEED)
 
     def __enter__(self) -> Surroundings:
@@ -130,8 +117,10 @@ class Surroundings:
             stack.enter_context(self._time_zone("UTC0"))
             self._own = _Own()
             self._real_urandom, self._real_sleep = os.urandom, time.sleep
-            self._freeze(stack)
-            stack.enter_context(self._replaced(self._fakes()))
+            self._clock = Clock(self.moment, _STEP)
+            fakes = (*self._clock.fakes(), *self._fakes())
+            stack.enter_context(replaced(fakes, self._namespaces, libraries=True))
+            stack.enter_context(self._clock.in_the_types())
             self._reset()
             self._stack = stack.pop_all()
         return self
@@ -141,6 +130,8 @@ class Surroundings:
 
     def run(self, replay: Callable[[], T], perturbation: Perturbation | None = None) -> T:
         """Call a function in the fixed surroundings, with at most one thing moved."""
+        collects = gc.isenabled()
+        gc.disable()  # it calls back who looks at the clock, as hypothesis does
         self._reset()
         self._thread = threading.get_ident()
         try:
@@ -149,6 +140,8 @@ class Surroundings:
         finally:
             self._reset()
             self._thread = 0
+            if collects:
+                gc.enable()
 
     def run_in_a_thread(self, replay: Callable[[], T]) -> T:
         """The same in a thread of its own."""
@@ -170,32 +163,10 @@ class Surroundings:
 
     # -- the clock
 
-    def _freeze(self, stack: ExitStack) -> None:
-        from freezegun import api
-
-        self._clock, stop = freeze(self.moment)
-        stack.callback(stop)
-        self._api = api
-        self._position = len(api.tz_offsets) - 1
-        loaded = {id(vars(module)) for module in sys.modules.values() if hasattr(module, "__dict__")}
-        hidden = [space for space in self._namespaces if id(space) not in loaded]
-        names: tuple[str, ...] = (
-            "time",
-            "time_ns",
-            "monotonic",
-            "monotonic_ns",
-            "perf_counter",
-            "perf_counter_ns",
-        )
-        names += ("localtime", "gmtime", "strftime")
-        fakes: dict[int, Any] = {id(getattr(api, f"real_{name}")): getattr(time, name) for name in names}
-        fakes |= {id(api.real_datetime): api.FakeDatetime, id(api.real_date): api.FakeDate}
-        stack.enter_context(_swapped(hidden, fakes))
-
     @contextmanager
     def clock(self, moment: datetime, step: float = _STEP) -> Iterator[None]:
         """Let the clock show another moment, and move by ``step`` seconds with each look at it."""
-        self._clock.time_to_freeze, self._clock.step_width = moment, step
+        self._clock.set(moment, step)
         yield
 
     @contextmanager
@@ -220,7 +191,6 @@ class Surroundings:
         if not hasattr(time, "tzset"):
             raise CannotMove("this platform cannot change the time zone of a process")
         with self._time_zone("DTX-9:30"):
-            self._api.tz_offsets[self._position] = timedelta(hours=9, minutes=30)
             yield
 
     # -- chance
@@ -246,7 +216,7 @@ class Surroundings:
         if threading.get_ident() != self._thread:
             self._real_sleep(seconds)
         else:
-            self._clock.time_to_freeze += timedelta(seconds=seconds)
+            self._clock.pass_over(seconds)
 
     def _fakes(self) -> Iterator[tuple[Any, str, Any]]:
         seed_of = random.Random.seed
@@ -263,12 +233,10 @@ class Surroundings:
             if hasattr(module, name):
                 yield module, name, lambda size, *_: self._urandom(size)
         yield time, "sleep", lambda seconds: self._sleep(seconds)
-        for name in ("process_time", "thread_time"):
-            yield time, name, lambda: time.monotonic()
-            yield time, f"{name}_ns", lambda: time.monotonic_ns()
-        if hasattr(time, "clock_gettime"):
-            yield time, "clock_gettime", lambda clock: _clock_of(clock)()
-            yield time, "clock_gettime_ns", lambda clock: int(_clock_of(clock)() * 1e9)
+        for name, value in (("_generate_time_safe", None), ("_UuidCreate", None)):
+            if hasattr(uuid, name):  # they ask the C library for the time
+                yield uuid, name, value
+        yield from _refusals(lambda: self._thread)
 
     # -- the environment and the machine
 
@@ -312,7 +280,10 @@ class Surroundings:
                     continue
                 yield
                 return
-        # There is no other one here: the plain one, with the numbers of another one.
+        self.shortfalls["locale"] = (
+            "no other locale is installed here; in its place the plain one was used, with a comma for the "
+            "decimal point"
+        )
         for name in ("C", "C.UTF-8"):
             with suppress(locale.Error):
                 if locale.setlocale(locale.LC_ALL, name) != self._own.locale:
@@ -326,53 +297,60 @@ class Surroundings:
 
     @contextmanager
     def machine(self) -> Iterator[None]:
-        import getpass
-        import socket
-
-        name = platform.uname()
-        system = name._replace(node="another-host", release="0.0.0", version="another", machine="another")
+        system = _uname(node=_HOST, release="0.0.0", version="another", machine="another")
         fakes: list[tuple[Any, str, Any]] = [
-            (socket, "gethostname", lambda: "another-host"),
-            (socket, "getfqdn", lambda *_: "another-host.example"),
             (platform, "uname", lambda: system),
             (platform, "platform", lambda *_, **__: "Another-0.0.0"),
             (platform, "python_version", lambda: "3.99.0"),
-            (platform, "node", lambda: "another-host"),
-            (os, "getpid", lambda: 4_000_001),
-            (os, "getppid", lambda: 4_000_000),
             (os, "cpu_count", lambda: 61),
             (os, "process_cpu_count", lambda: 61),
-            (os, "getlogin", lambda: "another"),
-            (os, "getuid", lambda: 60_001),
-            (os, "geteuid", lambda: 60_001),
             (os, "getloadavg", lambda: (61.0, 61.0, 61.0)),
             (os, "sched_getaffinity", lambda _: set(range(61))),
-            (
-                os,
-                "uname",
-                lambda: os.uname_result(("Another", "another-host", "0.0.0", "another", "another")),
-            ),
-            (getpass, "getuser", lambda: "another"),
-            (uuid, "getnode", lambda: 0x0A_0B_0C_0D_0E_0F),
+            (os, "uname", lambda: os.uname_result(("Another", _HOST, "0.0.0", "another", "another"))),
             (sys, "executable", f"{os.sep}another{os.sep}python"),
         ]
         if (multiprocessing := sys.modules.get("multiprocessing")) is not None:
             fakes.append((multiprocessing, "cpu_count", lambda: 61))
-        with self._replaced(each for each in fakes if hasattr(each[0], each[1])):
+        with self.host(), self._replaced(fakes):
+            yield
+
+    def host(self) -> AbstractContextManager[None]:
+        """Another name of the machine, another user and another process on it."""
+        import getpass
+        import socket
+
+        return self._replaced(
+            [
+                (socket, "gethostname", lambda: _HOST),
+                (socket, "getfqdn", lambda *_: f"{_HOST}.example"),
+                (platform, "node", lambda: _HOST),
+                (os, "getpid", lambda: 4_000_001),
+                (os, "getppid", lambda: 4_000_000),
+                (os, "getlogin", lambda: "another"),
+                (os, "getuid", lambda: 60_001),
+                (os, "geteuid", lambda: 60_001),
+                (getpass, "getuser", lambda: "another"),
+                (uuid, "getnode", lambda: 0x0A_0B_0C_0D_0E_0F),
+            ]
+        )
+
+    @contextmanager
+    def elsewhere(self) -> Iterator[None]:
+        """All that another worker may have otherwise when it imports the project."""
+        with self.environment(_elsewhere), self.arguments(), self.directory(), self.host():
             yield
 
     @contextmanager
     def system(self) -> Iterator[None]:
         name, shown = ("Linux", "linux") if sys.platform == "win32" else ("Windows", "win32")
-        system = platform.uname()._replace(system=name)
+        system = _uname(system=name)
         with self._replaced([(platform, "uname", lambda: system), (sys, "platform", shown)]):
             yield
 
     # -- order
 
     def _reset(self) -> None:
-        self._clock.time_to_freeze, self._clock.step_width = self.moment, _STEP
-        self._api.tz_offsets[self._position] = timedelta(0)
+        self._clock.set(self.moment, _STEP)
         random.seed(_SEED)
         if (numpy := sys.modules.get("numpy.random")) is not None:
             numpy.seed(_SEED)
@@ -383,7 +361,7 @@ class Surroundings:
         self._own.put_back()
 
     def _replaced(self, fakes: Iterable[tuple[Any, str, Any]]) -> AbstractContextManager[None]:
-        return _replaced(fakes, self._namespaces)
+        return replaced((each for each in fakes if hasattr(each[0], each[1])), self._namespaces)
 
 
 class _Own:
@@ -425,49 +403,27 @@ def unmoved(namespaces: Iterable[dict[str, Any]]) -> Iterator[None]:
             sleep(seconds)
 
     own = _Own()
-    with _chance_kept(), _quiet(), _replaced([(time, "sleep", pass_over)], namespaces):
+    fakes = [(time, "sleep", pass_over), *_refusals(lambda: thread)]
+    with _chance_kept(), _quiet(), replaced(fakes, namespaces):
         try:
             yield
         finally:
             own.put_back()
 
 
-@contextmanager
-def _replaced(fakes: Iterable[tuple[Any, str, Any]], namespaces: Iterable[dict[str, Any]]) -> Iterator[None]:
-    """Put fakes in the place of functions: where they live, and wherever the project has imported them."""
-    by_id: dict[int, Any] = {}
-    homes: list[tuple[Any, str, Any]] = []
-    try:
-        for home, name, fake in fakes:
-            original = vars(home).get(name)
-            homes.append((home, name, original))
-            if callable(original):
-                by_id[id(original)] = fake
-                if isinstance(fake, FunctionType):
-                    update_wrapper(fake, original)  # its name may be asked for
-                    del vars(fake)["__wrapped__"]
-            setattr(home, name, fake)
-        spaces = [*(vars(module) for module in project_modules().values()), *namespaces]
-        with _swapped(spaces, by_id):
-            yield
-    finally:
-        for home, name, original in reversed(homes):
-            setattr(home, name, original)
+def _refusals(thread: Callable[[], int]) -> Iterator[tuple[Any, str, Any]]:
+    """No replay ends the process that it runs in."""
 
+    def refusing(name: str, end: Callable[..., None]) -> Callable[..., None]:
+        def ends(*status: Any) -> None:
+            if threading.get_ident() != thread():
+                end(*status)
+            raise SystemExit(f"os.{name}()")
 
-@contextmanager
-def _swapped(spaces: Iterable[dict[str, Any]], by_id: dict[int, Any]) -> Iterator[None]:
-    swapped: list[tuple[dict[str, Any], str, Any]] = []
-    for space in spaces:
-        for name, value in list(space.items()):
-            if id(value) in by_id:
-                swapped.append((space, name, value))
-                space[name] = by_id[id(value)]
-    try:
-        yield
-    finally:
-        for space, name, value in swapped:
-            space[name] = value
+        return ends
+
+    for name in ("_exit", "abort"):
+        yield os, name, refusing(name, getattr(os, name))
 
 
 @contextmanager
@@ -496,15 +452,17 @@ def _quiet() -> Iterator[None]:
         logging.disable(before)
 
 
+@cache
+def _uname(**changes: str) -> platform.uname_result:
+    """What the machine says it is, changed; to ask it starts a process."""
+    return platform.uname()._replace(**changes)
+
+
 def _working_directory() -> str | None:
     try:
         return os.getcwd()
     except OSError:
         return None
-
-
-def _clock_of(clock: int) -> Callable[[], float]:
-    return time.time if clock == time.CLOCK_REALTIME else time.monotonic
 
 
 def as_naive(moment: datetime) -> datetime:
@@ -534,6 +492,26 @@ class _EverySet(dict[Any, Any]):
 
     def __missing__(self, key: Any) -> Any:
         return b"1" if _ENCODED else "1"
+
+
+class _Elsewhere(_EverySet):
+    """The same for the project; what installed packages ask for is not made up for them."""
+
+    def __missing__(self, key: Any) -> Any:
+        frame: Any = sys._getframe(1)
+        while frame is not None and frame.f_code.co_filename in _ENVIRONMENT:
+            frame = frame.f_back
+        if frame is None or not is_of_the_project(os.path.abspath(frame.f_code.co_filename)):
+            raise KeyError(key)
+        return super().__missing__(key)
+
+
+# The code of Python's own that stands between os.environ and who reads it.
+_ENVIRONMENT = {each.__code__.co_filename for each in (os.getenv, type(os.environ).get)}
+
+
+def _elsewhere(own: dict[Any, Any]) -> dict[Any, Any]:
+    return _Elsewhere(_changed(own))
 
 
 def _changed(own: dict[Any, Any]) -> dict[Any, Any]:
@@ -576,10 +554,14 @@ CLOCK = (
 )
 ELSEWHERE = (
     Perturbation("time zone", "time zone", Surroundings.time_zone),
-    Perturbation("random seed", "chance", lambda around: around.chance(1)),
-    Perturbation("another random seed", "chance", lambda around: around.chance(4_711)),
-    Perturbation("entropy", "chance", lambda around: around.entropy(1)),
-    Perturbation("other entropy", "chance", lambda around: around.entropy(4_711)),
+    *(
+        Perturbation(f"{which}random seed", "random seed", partial(Surroundings.chance, seed=seed))
+        for which, seed in zip(_WHICH, _SEEDS, strict=True)
+    ),
+    *(
+        Perturbation(f"{which}entropy", "entropy", partial(Surroundings.entropy, seed=seed))
+        for which, seed in zip(_WHICH, _SEEDS, strict=True)
+    ),
     Perturbation("environment changed", "environment", lambda around: around.environment(_changed)),
     Perturbation("environment removed", "environment", lambda around: around.environment(_removed)),
     Perturbation("environment all set", "environment", lambda around: around.environment(_EverySet)),
@@ -589,3 +571,4 @@ ELSEWHERE = (
     Perturbation("machine", "machine", Surroundings.machine),
     Perturbation("operating system", "machine", Surroundings.system),
 )
+IMPORTED_ELSEWHERE = Perturbation("imported elsewhere", "import", Surroundings.elsewhere)

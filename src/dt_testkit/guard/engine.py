@@ -1,7 +1,8 @@
 """How calls are noticed: by sys.monitoring from Python 3.12 on, before that by a profile function.
 
 Both see what is called from Python; an audit hook sees files, sockets and processes from wherever they are
-opened. All of them ask first whether this thread runs a guarded orchestrator, and return at once if not.
+opened. All of them ask first whether this thread runs a guarded orchestrator, and return at once if not;
+:meth:`Run.judge` decides about the others.
 """
 
 from __future__ import annotations
@@ -10,13 +11,15 @@ import os
 import sys
 import threading
 from contextlib import contextmanager
+from functools import cache
 from sys import getprofile, setprofile
 from types import BuiltinFunctionType
 from typing import TYPE_CHECKING, Any
+from weakref import ReferenceType, ref
 
 from dt_testkit.guard.frames import is_harness
-from dt_testkit.guard.guard import local, table
 from dt_testkit.guard.table import GUARDED, Forbidden, Table
+from dt_testkit.guard.threads import local, table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -29,9 +32,7 @@ _monitoring: Any = getattr(sys, "monitoring", None)  # from 3.12 on
 
 
 class _Engine:
-    """Notices nothing but what is audited."""
-
-    name = ""
+    """Notices calls while somebody holds it."""
 
     def __init__(self) -> None:
         self._holders = 0
@@ -41,7 +42,7 @@ class _Engine:
         with self._lock:
             self._holders += 1
             if self._holders == 1:
-                _audit()
+                _add_audit_hook()
                 self._start()
 
     def release(self) -> None:
@@ -65,8 +66,6 @@ class _Engine:
 
 
 class _Monitoring(_Engine):
-    name = "sys.monitoring"
-
     def __init__(self, tool: int) -> None:
         super().__init__()
         self._tool = tool
@@ -77,6 +76,8 @@ class _Monitoring(_Engine):
         disable, set_events, one = monitoring.DISABLE, monitoring.set_local_events, events.CALL
         missing, modules, codes = monitoring.MISSING, sys.modules, table.codes
         harness: dict[str, bool] = {}
+        self._watched: dict[int, ReferenceType[CodeType]] = {}  # their calls are noticed while this is held
+        watched = self._watched
 
         def started(code: CodeType, offset: int) -> Any:
             run = local.run
@@ -95,6 +96,7 @@ class _Monitoring(_Engine):
             if (run is None and file != "<string>") or table.importing:
                 return None
             set_events(tool, code, one)
+            watched[id(code)] = ref(code)
             return disable
 
         def called(code: CodeType, offset: int, callable: Any, first: Any) -> None:
@@ -116,12 +118,22 @@ class _Monitoring(_Engine):
         self._called = called
 
     def _start(self) -> None:
+        self._watch(_monitoring.events.CALL)
         _monitoring.register_callback(self._tool, _monitoring.events.CALL, self._called)
         _monitoring.set_events(self._tool, self._on)
 
     def _stop(self) -> None:
         _monitoring.set_events(self._tool, 0)
         _monitoring.register_callback(self._tool, _monitoring.events.CALL, None)
+        self._watch(0)  # or what has run in an orchestrator would be slow for ever
+
+    def _watch(self, events: int) -> None:
+        for key, each in list(self._watched.items()):
+            code = each()
+            if code is None:
+                del self._watched[key]
+            else:
+                _monitoring.set_local_events(self._tool, code, events)
 
     def call(self, run: Run, function: Callable[..., Any], *arguments: Any) -> Any:
         outer, local.run = local.run, run
@@ -132,8 +144,6 @@ class _Monitoring(_Engine):
 
 
 class _Profile(_Engine):
-    name = "sys.setprofile"
-
     def call(self, run: Run, function: Callable[..., Any], *arguments: Any) -> Any:
         previous = getprofile()
         outer, local.run = local.run, run
@@ -216,24 +226,9 @@ def _function_called(frame: FrameType, function: Any) -> None:
     if run is not None and forbidden is not None:
         local.run = None
         try:
-            first = _first_argument(frame) if forbidden.near else None
-            run.judge(forbidden, frame, first=first, offset=frame.f_lasti)
+            run.judge(forbidden, frame, offset=frame.f_lasti)
         finally:
             local.run = run
-
-
-def _first_argument(frame: FrameType) -> Any:
-    """The only argument of the call that a frame is about to make, where it is a name or a constant."""
-    import dis
-
-    code = frame.f_code
-    before = [one for one in dis.get_instructions(code) if one.offset < frame.f_lasti]
-    while before and before[-1].opname in ("PRECALL", "CACHE", "EXTENDED_ARG"):
-        before.pop()
-    last = before[-1] if before else None
-    if last is not None and last.opname == "LOAD_FAST":
-        return frame.f_locals.get(last.argval)
-    return last.argval if last is not None and last.opname == "LOAD_CONST" else None
 
 
 def _function_started(run: Run, frame: FrameType) -> None:
@@ -252,7 +247,7 @@ _audited: dict[str, Forbidden] = {}
 _ZONES = f"{os.sep}zoneinfo{os.sep}"  # zoneinfo is written in C, and has no frame that says so
 
 
-def _audit() -> None:
+def _add_audit_hook() -> None:
     if not _audited:
         for hazard in GUARDED:
             for event in hazard.audits:
@@ -276,12 +271,11 @@ def _hook(event: str, arguments: tuple[Any, ...]) -> None:
         local.run = run
 
 
-def _choose() -> _Engine:
+@cache
+def engine() -> _Engine:
+    """The engine of this process, chosen when it is first needed."""
     if _monitoring is not None:
         for tool in (3, 4, 2, 5, 1, 0):
             if _monitoring.get_tool(tool) is None:
                 return _Monitoring(tool)
     return _Profile()
-
-
-engine = _choose()

@@ -7,6 +7,7 @@ import site
 import sysconfig
 from typing import TYPE_CHECKING
 
+from dt_testkit.guard.instructions import UNKNOWN, arguments_given, last_argument
 from dt_testkit.locations import Location
 
 if TYPE_CHECKING:
@@ -61,7 +62,17 @@ _EXEMPT = frozenset(
         "gettext",
     ]
 )
-_EXEMPT_BELOW = ("google.protobuf", "dateutil.tz", "dateutil.zoneinfo")
+# A parser of dateutil's asks for the day whatever it is given, and needs it for few texts.
+_EXEMPT_BELOW = (
+    "google.protobuf",
+    "dateutil.tz",
+    "dateutil.zoneinfo",
+    "dateutil.parser",
+    "pendulum.tz",
+    "pandas.compat",
+    "pydantic.plugin",
+    "http.cookiejar",
+)
 _LIBRARIES = tuple(
     {
         os.path.realpath(path).rstrip(os.sep) + os.sep
@@ -136,7 +147,18 @@ def is_near(forbidden: Forbidden, frames: list[FrameType], users: list[FrameType
     """Whether what libraries do for themselves is done here by the project."""
     if frames[0] is not users[0] or frames[0].f_code.co_name == "__hash__":
         return False
-    return forbidden.name != "hash" or not _has_a_fixed_hash(first)
+    if forbidden.name != "hash":
+        return True
+    return not _has_a_fixed_hash(last_argument(frames[0]) if first is UNKNOWN else first)
+
+
+def is_seeded_by_numpy(forbidden: Forbidden, caller: FrameType) -> bool:
+    """Whether this is ``RandomState(7)``, which first draws a seed of its own, and then takes that one."""
+    return (
+        forbidden.name in ("secrets.randbits", "random.SystemRandom.getrandbits")
+        and "RandomState" in caller.f_code.co_names
+        and arguments_given(caller, caller.f_lasti) != 0
+    )
 
 
 def _has_a_fixed_hash(value: object) -> bool:
@@ -161,18 +183,6 @@ def text_of_route(frames: list[FrameType], users: list[FrameType]) -> tuple[str,
         else:
             route.append(f"{frame.f_globals.get('__name__')}.{location_of(frame).function}")
     return tuple(route)
-
-
-def arguments_given(frame: FrameType, offset: int) -> int | None:
-    """With how many arguments the call at that instruction is made; None where that cannot be told."""
-    import dis
-
-    code = frame.f_code.co_code
-    name = dis.opname[code[offset]]
-    if "CALL" not in name or name == "CALL_FUNCTION_EX":
-        return None
-    count = code[offset + 1]
-    return count if offset < 2 or dis.opname[code[offset - 2]] != "EXTENDED_ARG" else None
 
 
 def is_harness(file: str) -> bool:

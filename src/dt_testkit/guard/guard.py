@@ -1,13 +1,11 @@
 """What happens to a forbidden call: it is stopped, warned of, noted or let through.
 
-A :class:`Guard` belongs to a hub, a :class:`Run` to one life of a generator, and says for each thread what
-runs in it. The engine notices calls and asks :func:`judge`.
+A :class:`Guard` belongs to a hub, a :class:`Run` to one life of an orchestrator's generator.
 """
 
 from __future__ import annotations
 
 import sys
-import threading
 import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,20 +13,22 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from dt_testkit.errors import NonDeterminismWarning, NonDeterministicCall
+from dt_testkit.guard.engine import engine
 from dt_testkit.guard.frames import (
-    arguments_given,
     is_near,
+    is_seeded_by_numpy,
     location_of,
     route_of,
     text_of_route,
     users_frames,
 )
-from dt_testkit.guard.table import Table
-from dt_testkit.hazards import BY_CODE
+from dt_testkit.guard.instructions import UNKNOWN, arguments_given
+from dt_testkit.guard.message import as_written, text_of, why_and_instead
+from dt_testkit.guard.threads import local, table
 from dt_testkit.locations import Location
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from types import FrameType
 
     from dt_testkit.guard.table import Forbidden
@@ -64,16 +64,6 @@ class AllowedBlock:
     calls: tuple[str, ...]
 
 
-class _ThisThread(threading.local):
-    run: Run | None = None  # what runs now
-    guard: Guard | None = None  # whose runs begin now
-    noted: list[Call] | None = None  # by observe()
-
-
-local = _ThisThread()
-table = Table()
-
-
 class Guard:
     """What a hub does about forbidden calls.
 
@@ -107,15 +97,9 @@ class Guard:
             raise stopped
 
     def meet(self, call: Call, orchestrator: str, frame: FrameType) -> None:
-        hazard = BY_CODE[call.code]
+        """Stop a call, or warn of it; the frame is the one of the line that it is put down to."""
         place = call.location
-        way = f"\nreached by {' -> '.join(call.route)}" if len(call.route) > 1 else ""
-        done = "was read" if call.call.startswith("os.environ") else "was called"
-        shown = call.call if done == "was read" else f"{call.call}()"
-        message = (
-            f"`{shown}` {done} in the orchestrator '{orchestrator}' at {place}: {hazard.why}; "
-            f"{hazard.instead} ({call.code}).{way}"
-        )
+        message = text_of(orchestrator, call.call, call.code, place, call.route)
         if self.mode == "warn":
             key = place.file, place.line, call.call
             if key not in self._warned:
@@ -124,7 +108,8 @@ class Guard:
                 )
                 self._warned.add(key)
             return
-        error = NonDeterministicCall(message, call.call, call.code, place, call.route, hazard.instead)
+        _, instead = why_and_instead(call.call, call.code)
+        error = NonDeterministicCall(message, call.call, call.code, place, call.route, instead)
         if self.stopped is None:
             self.stopped = error
         raise error
@@ -133,10 +118,9 @@ class Guard:
 class Run:
     """One life of an orchestrator's generator, guarded."""
 
-    call: Callable[..., Any]  # what the generator is started and resumed with
-    unnoticed: Callable[[Callable[[Any], Any]], Callable[[Any], Any]]  # of the engine
-
     def __init__(self, guard: Guard | None) -> None:
+        self.call = partial(engine().call, self)  # what the generator is started and resumed with
+        self.unnoticed = engine().unnoticed
         self.guard = guard
         self.orchestrator = ""
         self.allowing: list[allow_nondeterminism] = []
@@ -147,7 +131,7 @@ class Run:
         forbidden: Forbidden,
         caller: FrameType | None,
         *,
-        first: Any = None,
+        first: Any = UNKNOWN,
         offset: int | None = None,
         is_audit: bool = False,
     ) -> None:
@@ -159,7 +143,7 @@ class Run:
             if given is None or given > forbidden.bare:
                 return
         frames = route_of(caller, table)
-        if frames is None:
+        if frames is None or is_seeded_by_numpy(forbidden, caller):
             return
         users = users_frames(frames)
         if forbidden.near and not is_near(forbidden, frames, users, first):
@@ -168,39 +152,35 @@ class Run:
         if is_audit and here == self._seen:
             return  # judged when it was called
         self._seen = here
-        reason = self.allowing[-1].reason if self.allowing else None
+        allowing = self.allowing or local.allowing
+        reason = allowing[-1].reason if allowing else None
         call = Call(
             forbidden.code, forbidden.name, location_of(users[0]), text_of_route(frames, users), reason
         )
-        if self.allowing:
-            self.allowing[-1]._let_through(call.call)
+        if allowing:
+            allowing[-1]._let_through(call.call)
         if local.noted is not None:
             local.noted.append(call)
         elif reason is None and self.guard is not None:
+            if (written := as_written(frames, users[0])) is not None:
+                called, code = written
+                call = call._replace(call=called, code=code, route=(*call.route, call.call))
             self.guard.meet(call, self.orchestrator or frames[-1].f_code.co_name, users[0])
 
 
 def hold() -> None:
     """Have calls noticed until :func:`release`; it takes a while, so it is done once for many turns."""
-    from dt_testkit.guard.engine import engine
-
-    engine.hold()
+    engine().hold()
 
 
 def release() -> None:
-    from dt_testkit.guard.engine import engine
-
-    engine.release()
+    engine().release()
 
 
 def guarded_run() -> Run | None:
     """For a generator that begins in this thread: its run, or None where nobody looks."""
     if local.noted is not None or local.guard is not None:
-        from dt_testkit.guard.engine import engine
-
-        run = Run(local.guard)
-        run.call, run.unnoticed = partial(engine.call, run), engine.unnoticed
-        return run
+        return Run(local.guard)
     return None
 
 
@@ -235,8 +215,8 @@ def observe() -> Iterator[list[Call]]:
 class allow_nondeterminism:
     """Let a block of an orchestrator do what the guard would stop.
 
-    It counts for the orchestrator that enters it alone, also where the block yields. What it lets through is
-    listed at the end of a test run.
+    In an orchestrator it counts for that one alone, also where the block yields; around what drives a hub,
+    for all that runs meanwhile in this thread. What it lets through is listed at the end of a test run.
 
     Parameters
     ----------
@@ -264,22 +244,24 @@ class allow_nondeterminism:
                 "allow_nondeterminism('the time is only logged')."
             )
         self.reason = reason
-        self._runs: list[tuple[Run | None, Any]] = []
+        self._entered: list[tuple[list[allow_nondeterminism], Any]] = []
 
     def __enter__(self) -> None:
         run = local.run
-        frame = sys._getframe(1)
-        self._runs.append((run, (frame.f_code, frame.f_lasti)))
-        if run is not None:
-            run.allowing.append(self)
+        frame: FrameType | None = sys._getframe(1)
+        while frame is not None and frame.f_globals.get("__name__") == "contextlib":
+            frame = frame.f_back
+        assert frame is not None
+        allowing = run.allowing if run is not None else local.allowing
+        allowing.append(self)
+        self._entered.append((allowing, (frame.f_code, frame.f_lasti)))
 
     def __exit__(self, *_: object) -> None:
-        run, _place = self._runs.pop()
-        if run is not None:
-            run.allowing.remove(self)
+        allowing, _place = self._entered.pop()
+        allowing.remove(self)
 
     def _let_through(self, name: str) -> None:
-        location = Location.of(self._runs[-1][1])
+        location = Location.of(self._entered[-1][1])
         assert location is not None
         calls = _allowed.setdefault((self.reason, location), [])
         if name not in calls:

@@ -13,7 +13,6 @@ import operator
 import sys
 import threading
 from dataclasses import dataclass
-from enum import Enum
 from types import (
     BuiltinFunctionType,
     ClassMethodDescriptorType,
@@ -24,48 +23,16 @@ from types import (
 )
 from typing import TYPE_CHECKING, Any
 
+from dt_testkit.guard.entry_points import JUDGED_BY_WHAT_THEY_OPEN, NAMED
 from dt_testkit.hazards import BARE, HAZARDS, hazard_of_call, hazard_of_read, is_of_libraries
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from types import CodeType, FrameType
 
 GUARDED = tuple(
     hazard
     for hazard in HAZARDS
     if hazard.code in {f"DT{n}" for n in (101, 102, 103, 104, 105, 106, 107, 110)}
-)
-
-# Modules of Python whose functions are judged one by one, where the table has a `**`. Other libraries are
-# judged by what they end in: a socket, a file, a process.
-_WHOLE = frozenset(
-    [
-        "secrets",
-        "socket",
-        "socketserver",
-        "ssl",
-        "http.client",
-        "urllib.request",
-        "xmlrpc.client",
-        "ftplib",
-        "smtplib",
-        "imaplib",
-        "poplib",
-        "telnetlib",
-        "nntplib",
-        "sqlite3",
-        "subprocess",
-        "tempfile",
-        "shutil",
-        "platform",
-        "locale",
-        "resource",
-        "psutil",
-        "dotenv",
-        "decouple",
-        "numpy.random",
-        "faker",
-    ]
 )
 
 # What a name of the table is, where it is a function that makes one.
@@ -132,15 +99,15 @@ class Table:
         self._methods: dict[str, list[tuple[type, Forbidden]]] = {}
         self._others: dict[int, tuple[Any, Forbidden]] = {}
         self._names: dict[str, tuple[str, bool]] = {}  # what to look up: what it is called, whether read
-        for hazard in GUARDED:
-            for name in hazard.calls:
-                if "*" not in name:
-                    self._names.setdefault(_real_name(name), (name, False))
+        names = [name for hazard in GUARDED for name in hazard.calls if not name.endswith(".**")]
+        self._stars = {name.removesuffix(".*") for name in (*names, *NAMED) if "*" in name}
+        for name in (*NAMED, *names):
+            if "*" not in name and name not in JUDGED_BY_WHAT_THEY_OPEN:
+                self._names.setdefault(_real_name(name), (name, False))
         for hazard in GUARDED:
             for name in hazard.reads:
                 self._names.setdefault(name, (name, True))
         self._names |= {f"freezegun.api.{name}": (as_, False) for name, as_ in _FROZEN.items()}
-        self._whole = set(_WHOLE)
         self._lock = threading.Lock()
 
     # -- asked
@@ -151,8 +118,12 @@ class Table:
         Functions in Python are fine here: they are judged when they start, by :meth:`of_frame`.
         """
         kind = type(callable)
-        if kind is FunctionType or kind is MethodType:
+        if kind is FunctionType:
             return None
+        if kind is MethodType:
+            callable, first = callable.__func__, callable.__self__
+            if type(callable) is FunctionType:
+                return None
         if kind is BuiltinFunctionType:
             return self.of_builtin(callable)
         if kind is MethodDescriptorType:
@@ -171,7 +142,9 @@ class Table:
         if any(callable is one for one in _CALLS_ITS_FIRST):
             return self.of_call(first, missing, missing)
         found = self._others.get(id(callable))
-        return found[1] if found is not None else None
+        if found is None or (found[1].of is not _ANY and found[1].of is not first):
+            return None
+        return found[1]
 
     def of_builtin(self, callable: Any) -> Forbidden | None:
         """What it means to call a function in C, bound or not."""
@@ -234,12 +207,11 @@ class Table:
             if found:
                 del self._names[name]
                 self._add(value, as_, owner, read)
-        for name in [name for name in self._whole if name in modules]:
-            if self._is_complete(modules[name]):
-                self._whole.discard(name)
-                self._add_module(name, modules[name])
-                if name == "faker":
-                    self._whole.update(other for other in modules if other.startswith("faker."))
+        for name in [name for name in self._stars if name.partition(".")[0] in modules]:
+            found, value, _ = (True, modules[name], None) if name in modules else self._look_up(name)
+            if found and (not isinstance(value, ModuleType) or self._is_complete(value)):
+                self._stars.discard(name)
+                self._add_all_of(name, value)
 
     def _is_complete(self, module: Any) -> bool:
         if getattr(getattr(module, "__spec__", None), "_initializing", False):
@@ -283,22 +255,24 @@ class Table:
                 if isinstance(function, FunctionType) and type(value).__module__ == "os":
                     self._add_code(function, forbidden(value))
             return
+        of = _ANY
         if isinstance(value, (classmethod, staticmethod)):
             value = value.__func__
+        elif isinstance(value, MethodType):
+            of = _ANY if isinstance(value.__self__, type) else value.__self__
+            value = value.__func__
         if isinstance(value, (FunctionType, functools._lru_cache_wrapper)):
-            self._add_code(value, forbidden())
+            self._add_code(value, forbidden(of))
             if not isinstance(value, FunctionType):
                 self._others[id(value)] = value, forbidden()
-        elif isinstance(value, MethodType):
-            self._add_code(
-                value.__func__, forbidden(_ANY if isinstance(value.__self__, type) else value.__self__)
-            )
         elif isinstance(value, type):
             init = vars(value).get("__init__")
             if isinstance(init, FunctionType):
                 self._add_code(init, forbidden())
             else:
                 self._others[id(value)] = value, forbidden()
+        elif isinstance(value, MethodDescriptorType) and owner is not None and not isinstance(owner, type):
+            self._add(getattr(owner, value.__name__), name)  # the method of one object, such as sys.stdin
         elif isinstance(value, (MethodDescriptorType, ClassMethodDescriptorType)) or (
             isinstance(value, BuiltinFunctionType) and isinstance(owner, type)
         ):
@@ -308,7 +282,7 @@ class Table:
             self.builtin_names.add(value.__name__)
             self._builtins.setdefault(value, forbidden())
         elif callable(value):
-            self._others[id(value)] = value, forbidden()
+            self._others.setdefault(id(value), (value, forbidden(of)))
 
     def _add_code(self, function: Any, forbidden: Forbidden) -> None:
         plain = inspect.unwrap(function)
@@ -322,35 +296,36 @@ class Table:
         _, all_of_it = self.codes.setdefault(id(code), (code, []))
         if not any(other.name == forbidden.name for other in all_of_it):
             all_of_it.append(forbidden)
+            all_of_it.sort(key=lambda each: each.of is _ANY)  # what is known better comes first
 
-    def _add_module(self, name: str, module: Any) -> None:
-        for attribute, value in list(vars(module).items()):
-            if attribute.startswith("_") or isinstance(value, ModuleType):
-                continue
-            dotted = f"{name}.{attribute}"
-            home = getattr(value, "__module__", None) or name
-            if home != name and home.lstrip("_").partition(".")[0] != name.partition(".")[0]:
-                continue  # imported into it
-            if not isinstance(value, type):
-                if callable(value):
-                    self._add(value, dotted)
-            elif (
-                value.__name__ == attribute
-                and not issubclass(value, (Enum, BaseException, tuple))
-                and hazard_of_call(dotted) is not None
-            ):
-                self._add(value, dotted)
-                for inherited in (value, *(base for base in value.__mro__ if base.__module__ == f"_{name}")):
-                    for method in _methods_of(inherited):
-                        self._add(inspect.getattr_static(inherited, method), f"{dotted}.{method}", inherited)
+    def _add_all_of(self, name: str, owner: Any) -> None:
+        """The functions of a module that are its own, or the methods of a type."""
+        is_type = isinstance(owner, type)
+        # With its other half in C, as socket.socket has.
+        holders = [one for one in owner.__mro__ if one.__name__ == owner.__name__] if is_type else [owner]
+        for holder in holders:
+            kind = holder if is_type else None
+            for attribute, value in list(vars(holder).items()):
+                home = getattr(value, "__module__", None) or name
+                its_own = kind is not None or home in (name, f"_{name}") or home.startswith(f"{name}.")
+                if not attribute.startswith("_") and its_own and _is_function(value):
+                    self._add(value, f"{name}.{attribute}", kind)
 
 
-def _methods_of(kind: type) -> Iterator[str]:
-    for name, value in list(vars(kind).items()):
-        if not name.startswith("_") and isinstance(
-            value, (FunctionType, MethodDescriptorType, classmethod, staticmethod)
-        ):
-            yield name
+def _is_function(value: Any) -> bool:
+    return isinstance(value, _FUNCTIONS) or type(value).__name__ == "cython_function_or_method"
+
+
+_FUNCTIONS = (
+    BuiltinFunctionType,
+    ClassMethodDescriptorType,
+    FunctionType,
+    MethodDescriptorType,
+    MethodType,
+    classmethod,
+    functools._lru_cache_wrapper,
+    staticmethod,
+)
 
 
 def _real_name(name: str) -> str:

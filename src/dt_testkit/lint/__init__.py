@@ -8,8 +8,10 @@ means, in `values`. The `rules` look at what is met, and what they find goes thr
 
 from __future__ import annotations
 
+import ast
 import gc
 import os
+import warnings
 from contextlib import contextmanager
 from dataclasses import replace
 from fnmatch import fnmatch
@@ -24,7 +26,7 @@ from dt_testkit.lint.interpreter import Interpreter
 from dt_testkit.lint.orchestrators import find_orchestrators
 from dt_testkit.lint.project import Module, Project
 from dt_testkit.lint.report import Finding, Report
-from dt_testkit.lint.settings import Settings, read_settings
+from dt_testkit.lint.settings import Settings, check_codes, read_settings
 from dt_testkit.lint.values import Function
 
 if TYPE_CHECKING:
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["Finding", "Report", "fix_paths", "lint_paths"]
 
 _MARKS = (b"rchestrat", b"yield", b"add_activity", b"add_entity", b"stub(", b"dt:")
+_SUFFIXES = ("", ".py", ".pyi", ".pyw")
 _SKIPPED = frozenset(["__pycache__", "node_modules", "build", "dist", "venv", "site-packages"])
 
 
@@ -63,6 +66,7 @@ def lint_paths(
     settings = read_settings(Path(root).resolve() if root is not None else Path.cwd())
     if root is not None:
         settings = replace(settings, root=Path(root).resolve())
+    check_codes([*select, *ignore])
     settings = replace(settings, select=list(select) or settings.select, ignore=[*settings.ignore, *ignore])
     with _without_collector():
         return _lint(paths or [settings.root / path for path in settings.paths or ["."]], settings)
@@ -80,24 +84,29 @@ def _without_collector() -> Iterator[None]:
             gc.enable()
 
 
-def fix_paths(report: Report, *, root: str | Path | None = None) -> int:
-    """Write the fixes of a report's findings into their files; returns how many."""
+def fix_paths(report: Report, *, root: str | Path | None = None, write: bool = True) -> list[fixes.Rewritten]:
+    """Write the fixes of a report's findings into their files, or only tell what they would be."""
     base = Path(root).resolve() if root is not None else read_settings(Path.cwd()).root
     by_path: dict[str, list[fixes.Fix]] = {}
     for finding in report.findings:
         if finding.fix is not None:
             by_path.setdefault(finding.path, []).append(finding.fix)
     try:
-        return sum(fixes.apply(base / path, found) for path, found in by_path.items())
+        files = [fixes.apply(base / path, path, found, write=write) for path, found in by_path.items()]
     except OSError as error:
         raise DurableTestError(f"{error.filename} cannot be rewritten: {error.strerror}.") from None
+    return [file for file in files if file.done]
 
 
 def _lint(paths: Iterable[str | Path], settings: Settings) -> Report:
-    disabled = settings.disabled()
+    disabled = settings.disabled
     project = Project(settings.root)
     modules: list[Module] = []
+    paths = list(paths)
     files = list(dict.fromkeys(_files(paths, settings)))
+    if not files:
+        where = ", ".join(map(str, paths))
+        raise DurableTestError(f"There is no Python source under {where}: name files or directories of it.")
     for file in files:
         if not _may_matter(file):
             continue
@@ -108,13 +117,18 @@ def _lint(paths: Iterable[str | Path], settings: Settings) -> Report:
     interpreter = Interpreter(project, reports)
     orchestrators, interpreter.registered = find_orchestrators(interpreter, modules)
     count = 0
+    helpers = interpreter.registered.helpers
     for info in orchestrators:
-        if info not in interpreter.registered.helpers or info not in interpreter.entered:
+        if info not in helpers:
             interpreter.orchestrator(Function(info))
             count += 1
     for partial in interpreter.registered.partials:
         if isinstance(partial.function, Function):
             interpreter.orchestrator(partial.function, partial)
+            count += 1
+    for info in orchestrators:
+        if info in helpers and info not in interpreter.entered:
+            interpreter.orchestrator(Function(info))
             count += 1
     by_path: dict[str, list[Finding]] = {}
     for finding in reports.findings.values():
@@ -142,12 +156,20 @@ def _in_characters(finding: Finding, module: Module) -> Finding:
 
 
 def _may_matter(file: Path) -> bool:
-    """Whether there may be an orchestrator, a registration or an ignore in a file: most have none of them."""
+    """Whether there may be an orchestrator, a registration or an ignore in a file, or it cannot be read.
+
+    Most have none of them, and their syntax trees need not be kept.
+    """
     try:
         source = file.read_bytes()
-    except OSError:
+        if any(mark in source for mark in _MARKS):
+            return True
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            ast.parse(source)
+    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
         return True
-    return any(mark in source for mark in _MARKS)
+    return False
 
 
 def _files(paths: Iterable[str | Path], settings: Settings) -> Iterator[Path]:
@@ -157,6 +179,10 @@ def _files(paths: Iterable[str | Path], settings: Settings) -> Iterator[Path]:
         except (OSError, RuntimeError):  # Python before 3.13 raises the latter for a loop of links
             path = Path(os.path.abspath(given))
         if path.is_file():
+            if path.suffix not in _SUFFIXES:
+                raise DurableTestError(
+                    f"{given} is not Python source (.py): name files or directories with Python source."
+                )
             yield path
         elif path.is_dir():
             unreadable: list[OSError] = []

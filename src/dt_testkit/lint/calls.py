@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from typing import TYPE_CHECKING
 
+from dt_testkit.hazards import hazard_of_call
 from dt_testkit.lint import names, objects
 from dt_testkit.lint.project import MUTATORS, FunctionInfo, Imported
 from dt_testkit.lint.rules import effects, order, payloads, state, tasks, unresolved
@@ -147,7 +148,9 @@ def _call_one(
         method = objects.attribute(it, frame, node, function, "__call__")
         return call(it, frame, node, method, args, keywords) if method is not UNKNOWN else UNKNOWN
     if isinstance(function, Made):
-        return UNKNOWN
+        made = f"{function.of}.__call__"
+        known = hazard_of_call(made) is not None and not function.reported
+        return _call_external(it, frame, node, made, args, keywords) if known else UNKNOWN
     if type(function) is Value:
         unresolved.unknown_call(it, frame, node, [*args, *keywords.values()])
         for value in [*args, *keywords.values()]:
@@ -199,6 +202,9 @@ def _call_external(
         return _call_sdk(it, frame, node, name, last, args, keywords)
     if args:
         call_special(it, frame, node, name, args[0])
+    safe = Made("durabletask.task.ReplaySafeLogger")
+    if name == "logging.LoggerAdapter" and (args[0] if args else keywords.get("logger")) == safe:
+        return safe
     if name == "functools.update_wrapper" and args:
         return first
     reported = effects.external_call(it, frame, node, name, args, keywords)

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from dt_testkit.guard.table import GUARDED
 from dt_testkit.hazards import BY_CODE
 from dt_testkit.lint.fixes import Fix, fix_for
 from dt_testkit.lint.report import Finding, message_for
@@ -15,6 +16,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from dt_testkit.lint.frame import Frame
+
+
+_ALLOWED = frozenset(hazard.code for hazard in GUARDED)
+"""What a block of allow_nondeterminism lets through."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +61,7 @@ class Reports:
     def add(
         self, frame: Frame, node: ast.AST, code: str, what: str, message: str | None = None, path: str = ""
     ) -> None:
-        if code in self.disabled:
+        if code in self.disabled or (frame.allowed and code in _ALLOWED):
             return
         line, column = getattr(node, "lineno", 1), getattr(node, "col_offset", 0) + 1
         path = path or frame.module.shown

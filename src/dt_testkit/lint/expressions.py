@@ -220,6 +220,7 @@ def _yield_from(it: Interpreter, frame: Frame, node: ast.YieldFrom) -> Value:
     found: list[Value] = []
     for one in each(value):
         if isinstance(one, Generator):
+            flow.calls_itself(it, frame, node, one.function.info)
             found.append(
                 it.enter(frame, node.value, one.function, one.args, dict(one.keywords), delegated=True)
             )
@@ -309,6 +310,11 @@ def _call(it: Interpreter, frame: Frame, node: ast.Call) -> Value:
         for base in objects.bases(it, frame.info.owner):
             if isinstance(base, Class):
                 return Instance(base.info)
+    if function is UNKNOWN and isinstance(node.func, ast.Attribute) and frame.in_run:
+        inherited = objects.inherited(it, receiver, node.func.attr)
+        if inherited is not None:
+            calls.call(it, frame, node, inherited, args, keywords)
+            return UNKNOWN
     state.shared_argument(it, frame, node, function)
     return calls.call(it, frame, node, function, args, keywords)
 

@@ -6,14 +6,15 @@ import ast
 import io
 import re
 import tokenize
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from difflib import unified_diff
 from typing import TYPE_CHECKING
 
 from dt_testkit.lint.project import Imported, Scope
 from dt_testkit.lint.values import Context
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from dt_testkit.lint.frame import Frame
@@ -31,6 +32,34 @@ class Fix:
     end: tuple[int, int]
     text: str
     import_: str = ""
+    code: str = ""
+
+
+@dataclass(frozen=True)
+class Rewritten:
+    """A file with its fixes, and what it was before; `done` are those that went in, by line."""
+
+    shown: str
+    before: str
+    after: str
+    done: tuple[Fix, ...]
+
+    def told(self) -> Iterator[str]:
+        """Each fix in a line: where, which code, and what became what."""
+        rows = self.before.encode().splitlines()
+        for fix in self.done:
+            first, last = fix.start[0] - 1, fix.end[0] - 1
+            old = [*rows[first:last], rows[last][: fix.end[1]]]
+            old[0] = old[0][fix.start[1] :]
+            was, now = (" ".join(text.split()) for text in (b" ".join(old).decode(), fix.text))
+            import_ = f" ({fix.import_})" if fix.import_ else ""
+            yield f"{self.shown}:{fix.start[0]} {fix.code} {was} -> {now}{import_}"
+
+    def diff(self) -> str:
+        """What changed, as a unified diff."""
+        before, after = (text.splitlines(keepends=True) for text in (self.before, self.after))
+        lines = unified_diff(before, after, f"a/{self.shown}", f"b/{self.shown}")
+        return "\n".join(line.rstrip("\r\n") for line in lines)
 
 
 def fix_for(code: str, what: str, node: ast.AST, frame: Frame) -> Fix | None:
@@ -41,13 +70,14 @@ def fix_for(code: str, what: str, node: ast.AST, frame: Frame) -> Fix | None:
     if not source or not ctx:
         return None
     parent = _parents(frame).get(node)
+    fix = None
     if code == "DT101":
-        return _clock(what, node, source, ctx)
-    if code == "DT103" and what == "`uuid.uuid4()`":
-        return _uuid(node, parent, ctx, frame)
-    if code == "DT104" and what == "`time.sleep()`" and isinstance(parent, ast.Expr):
-        return _sleep(node, source, ctx, frame)
-    return None
+        fix = _clock(what, node, source, ctx)
+    elif code == "DT103" and what == "`uuid.uuid4()`":
+        fix = _uuid(node, parent, ctx, frame)
+    elif code == "DT104" and what == "`time.sleep()`" and isinstance(parent, ast.Expr):
+        fix = _sleep(node, source, ctx, frame)
+    return replace(fix, code=code) if fix is not None else None
 
 
 def _clock(what: str, node: ast.Call, source: str, ctx: str) -> Fix | None:
@@ -145,14 +175,15 @@ def _scopes(frame: Frame) -> Iterable[Scope]:
         scope = scope.parent
 
 
-def apply(path: Path, fixes: Iterable[Fix]) -> int:
-    """Write the fixes into a file; returns how many. Nothing else in it changes."""
+def apply(path: Path, shown: str, fixes: Iterable[Fix], *, write: bool) -> Rewritten:
+    """Put the fixes into a file. Nothing else in it changes."""
     raw = path.read_bytes()
     encoding, _ = tokenize.detect_encoding(io.BytesIO(raw).readline)
     before = raw.decode(encoding)
     newline = match[0] if (match := re.search(r"\r\n|\r|\n", before)) else "\n"
     lines = before.encode().splitlines(keepends=True)
-    done, imports = 0, set()
+    done: list[Fix] = []
+    imports: set[str] = set()
     last = (len(lines) + 1, 0)
     for fix in sorted(set(fixes), key=lambda fix: fix.start, reverse=True):
         if fix.end > last:
@@ -161,7 +192,7 @@ def apply(path: Path, fixes: Iterable[Fix]) -> int:
         text = fix.text.replace("\n", newline).encode()
         lines[fix.start[0] - 1 : fix.end[0]] = [first[: fix.start[1]] + text + end[fix.end[1] :]]
         last = fix.start
-        done += 1
+        done.insert(0, fix)
         if fix.import_:
             imports.add(fix.import_)
     source = b"".join(lines)
@@ -172,10 +203,10 @@ def apply(path: Path, fixes: Iterable[Fix]) -> int:
     try:
         ast.parse(source.decode())
     except SyntaxError:  # rather leave it than break it
-        return 0
-    if done:
+        return Rewritten(shown, before, before, ())
+    if done and write:
         path.write_bytes(source.decode().encode(encoding))
-    return done
+    return Rewritten(shown, before, source.decode(), tuple(done))
 
 
 def _after_docstring(source: bytes) -> int:

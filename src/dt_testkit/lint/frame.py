@@ -27,6 +27,8 @@ class Frame:
     """Whether it is part of an orchestrator's run, rather than of an import."""
     continued: bool = False
     guarded: int = 0
+    allowed: int = 0
+    """How many blocks of allow_nondeterminism it is in."""
     returned: list[Value] = field(default_factory=list)
     yielded: list[Value] = field(default_factory=list)
     pending: dict[ast.AST, tuple[ast.AST, str]] = field(default_factory=dict)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from dt_testkit.lint.project import Module
 
-_COMMENT = re.compile(r"#\s*dt:\s*ignore(?![\w-])(?:\[([^\]]*)\])?\s*(.*)")
+_COMMENT = re.compile(r"#\s*dt:\s*ignore(?![\w-])(?:\s*\[([^\]]*)\])?\s*(.*)")
 _NO_CODE = (
     "an ignore without a code ignores nothing: write `# dt: ignore[DT101] reason`, or delete the comment."
 )

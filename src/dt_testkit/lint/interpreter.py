@@ -88,13 +88,14 @@ class Interpreter:
             for arg in arguments[len(partial.args) + 1 :][:1]
         ]
         values: list[Value] = [*partial.args, Context(), *inputs]
+        surely = info.is_generator or info not in self.registered.helpers
         if bound is None and info.owner is not None:
-            bound = Instance(info.owner, shared=True)
+            bound = Instance(info.owner, shared=surely)
         function = Function(info, bound)
         effects.orchestrator(self, info)
         positional = len(info.node.args.posonlyargs) + len(info.node.args.args) - (bound is not None)
         given, keywords = values[: max(positional, 1)], dict(partial.keywords)
-        self.run(function, given, keywords, (), delegated=True, is_orchestrator=True)
+        self.run(function, given, keywords, (), delegated=True, is_orchestrator=surely)
         decorated = self.decorated(info, None)
         for one in each(decorated):
             if isinstance(one, Function) and one.info is not info:
@@ -111,6 +112,7 @@ class Interpreter:
         in_run: bool = True,
         continued: bool = False,
         guarded: int = 0,
+        allowed: int = 0,
         is_orchestrator: bool = False,
         node: ast.AST | None = None,
     ) -> tuple[Value, bool]:
@@ -124,6 +126,7 @@ class Interpreter:
             in_run,
             continued,
             guarded > 0,
+            allowed > 0,
             is_orchestrator,
         )
         if key in self._memo:
@@ -142,6 +145,7 @@ class Interpreter:
             in_run,
             continued,
             guarded,
+            allowed,
             is_orchestrator=is_orchestrator,
         )
         if in_run:
@@ -206,7 +210,7 @@ class Interpreter:
             if default is not None:
                 outside = Frame(None, info.module, function.closure or Env(info.outer), in_run=False)
                 if frame.in_run:
-                    outside.route, outside.name = frame.route, info.name
+                    outside.route, outside.name, outside.allowed = frame.route, info.name, frame.allowed
                 found = expressions.evaluate(self, outside, default)
                 value = found if value is UNKNOWN else join([value, found])
             bound[argument.arg] = value
@@ -230,6 +234,7 @@ class Interpreter:
             in_run=frame.in_run,
             continued=frame.continued,
             guarded=frame.guarded,
+            allowed=frame.allowed,
         )
         if continued:
             frame.continued = True

@@ -142,7 +142,9 @@ def imported(it: Interpreter, binding: Imported, module: Module) -> Value:
     found, attribute = it.project.find(binding, module)
     if found is None:
         if binding.level:
-            return UNKNOWN
+            dots = "." * binding.level
+            name = dots + ".".join(filter(None, [binding.module, binding.attribute]))
+            return External(name) if {name, dots + binding.module} & it.project.unread.keys() else UNKNOWN
         return external(it, ".".join(filter(None, [binding.module, binding.attribute])))
     if attribute is None:
         return ModuleValue(found)

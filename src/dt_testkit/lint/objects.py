@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from dt_testkit.lint import calls, expressions, names
 from dt_testkit.lint.frame import Frame
-from dt_testkit.lint.project import Assigned, Binding, ClassInfo, FunctionInfo, last_name
+from dt_testkit.lint.project import OUTSIDE, Assigned, Binding, ClassInfo, FunctionInfo, last_name
 from dt_testkit.lint.rules import effects, state
 from dt_testkit.lint.values import (
     UNKNOWN,
@@ -140,6 +140,25 @@ def bases(it: Interpreter, info: ClassInfo) -> list[Value]:
     return found
 
 
+def inherited(it: Interpreter, value: Value, name: str) -> External | None:
+    """The method of another package that an object of the project has from a base of its class."""
+    for one in each(value):
+        if isinstance(one, Instance | Class) and member_of(it, one.info, name) is None:
+            for base in _foreign_bases(it, one.info):
+                return External(f"{base.name}.{name}")
+    return None
+
+
+def _foreign_bases(it: Interpreter, info: ClassInfo, depth: int = 0) -> list[External]:
+    found: list[External] = []
+    for base in bases(it, info):
+        if isinstance(base, External) and "." in base.name and base.name.partition(".")[0] not in OUTSIDE:
+            found.append(base)
+        elif isinstance(base, Class) and depth < 8:
+            found.extend(_foreign_bases(it, base.info, depth + 1))
+    return found
+
+
 def attribute(it: Interpreter, frame: Frame, node: ast.AST, value: Value, name: str) -> Value:
     return join([_attribute_of_one(it, frame, node, one, name) for one in list(each(value))[:12]])
 
@@ -173,6 +192,8 @@ def _attribute_of_one(it: Interpreter, frame: Frame, node: ast.AST, value: Value
         deeper = it.project.submodule(value.module, name)
         if deeper is None and (namespace := value.module.namespace):
             return names.external(it, f"{namespace}.{name}")  # there may be a regular package of this name
+        if deeper is None and (part := value.module.part(name)) in it.project.unread:
+            return External(part)
         return ModuleValue(deeper) if deeper is not None else UNKNOWN
     if isinstance(value, Instance | Class):
         return _member_value(it, frame, node, value, name)

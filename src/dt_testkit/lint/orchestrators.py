@@ -111,11 +111,13 @@ def find_orchestrators(it: Interpreter, modules: Sequence[Module]) -> tuple[list
     found: dict[FunctionInfo, None] = {}
     similar: dict[FunctionInfo, None] = {}
     delegated: set[str] = set()
+    called: set[str] = set()
     registered = Registered()
     for module in modules:
         for info in module.functions:
             if _looks_like_one(it, info):
                 similar[info] = None
+                called.update(last_name(node.func) for node in info.nodes if isinstance(node, ast.Call))
             for node in info.nodes:
                 if isinstance(node, ast.YieldFrom) and isinstance(node.value, ast.Call):
                     delegated.add(last_name(node.value.func))
@@ -136,9 +138,11 @@ def find_orchestrators(it: Interpreter, modules: Sequence[Module]) -> tuple[list
     for partial in registered.partials:
         if isinstance(partial.function, Function):
             similar.pop(partial.function.info, None)
+    registered.helpers = {
+        info for info in similar if info not in found and (info.name in delegated or not _runs(info))
+    }
     # What only looks like one may be the helper of another: it comes last.
-    likely = sorted(similar, key=lambda info: info.name in delegated)
-    registered.helpers = {info for info in similar if info.name in delegated and info not in found}
+    likely = sorted(similar, key=lambda info: (info.name in delegated, info.name in called))
     return list(dict.fromkeys([*found, *likely])), registered
 
 
@@ -152,8 +156,10 @@ def _looks_like_one(it: Interpreter, info: FunctionInfo) -> bool:
         return False
     first = parameters[0]
     if first.annotation is not None:
-        runs = info.is_generator or isinstance(info.node, ast.AsyncFunctionDef)
-        declared = each(names.annotated(it, first.annotation, info.outer)) if runs else ()
+        possible = _runs(info) or not (
+            info.name.startswith("__") or info.is_stub or first.arg in info.defaults
+        )
+        declared = each(names.annotated(it, first.annotation, info.outer)) if possible else ()
         return any(isinstance(one, Context) for one in declared)
     if first.arg in _NAMES and info.is_generator:
         return any(
@@ -164,6 +170,11 @@ def _looks_like_one(it: Interpreter, info: FunctionInfo) -> bool:
             for node in info.nodes
         )
     return False
+
+
+def _runs(info: FunctionInfo) -> bool:
+    """Whether a function waits for something; what does not is mostly the helper of an orchestrator."""
+    return info.is_generator or isinstance(info.node, ast.AsyncFunctionDef) or info.is_decorated(*_DECORATORS)
 
 
 def _calls(module: Module, wanted: Collection_[str]) -> Iterator[tuple[Scope, ast.Call]]:

@@ -310,6 +310,10 @@ class Module:
         scope.collect(self.tree.body)
         return scope
 
+    def part(self, name: str) -> str:
+        """What a module in this package is called here, whatever the package is imported as."""
+        return f".{self.shown}:{name}"
+
     def function(self, node: AnyFunction, outer: Scope) -> FunctionInfo:
         if node not in self._functions:
             owner = self._classes.get(outer.node) if outer.is_class else None
@@ -387,13 +391,15 @@ class Project:
         self.root = root
         self.modules: dict[Path, Module | None] = {}
         self.broken: list[tuple[str, int, int, str]] = []
+        self.unread: dict[str, str] = {}
+        """The modules that are imported and cannot be read, by their names, and where they are."""
         self._directories: dict[tuple[Path, str], Path | None] = {}
 
     def load(self, path: Path) -> Module | None:
         """The module in a file; None if it cannot be parsed, which is noted."""
         if path in self.modules:
             return self.modules[path]
-        shown = os.path.relpath(path, self.root) if path.is_relative_to(self.root) else str(path)
+        shown = self._shown(path)
         module = None
         try:
             with tokenize.open(path) as stream:
@@ -428,10 +434,22 @@ class Project:
             if found is None or found == importer.path or imported.attribute not in self._names(found):
                 deeper = self._in(directory, parts)
                 if deeper is not None:
-                    return self.load(deeper), None
+                    return self._load(deeper, "." * imported.level + ".".join(parts)), None
         if found is None and imported.attribute is None and not imported.level:
             return self._namespace(directory.joinpath(*parts), imported.module), None
-        return (self.load(found), imported.attribute) if found is not None else (None, None)
+        if found is None:
+            return None, None
+        return self._load(found, "." * imported.level + imported.module), imported.attribute
+
+    def _load(self, path: Path, name: str) -> Module | None:
+        """The module in a file, and a note if what is imported by this name cannot be read."""
+        module = self.load(path)
+        if module is None:
+            self.unread[name] = self._shown(path)
+        return module
+
+    def _shown(self, path: Path) -> str:
+        return os.path.relpath(path, self.root) if path.is_relative_to(self.root) else str(path)
 
     def _namespace(self, directory: Path, name: str) -> Module | None:
         """What stands for a directory of modules that is no regular package."""
@@ -452,7 +470,7 @@ class Project:
         found = self._in(module.path.parent, [name])
         if found is None and module.namespace:
             return self._namespace(module.path.parent / name, f"{module.namespace}.{name}")
-        return self.load(found) if found is not None else None
+        return self._load(found, module.part(name)) if found is not None else None
 
     def _in(self, directory: Path, parts: list[str]) -> Path | None:
         target = directory.joinpath(*parts)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from dt_testkit.lint import calls, expressions, names, objects
 from dt_testkit.lint.project import Imported, last_name, root_name
-from dt_testkit.lint.rules import effects, flow, order, payloads, state, tasks
+from dt_testkit.lint.rules import effects, flow, order, payloads, state, tasks, unresolved
 from dt_testkit.lint.values import (
     UNKNOWN,
     Class,
@@ -284,14 +284,19 @@ def _while(it: Interpreter, frame: Frame, node: ast.While) -> bool:
 
 
 def _with(it: Interpreter, frame: Frame, node: ast.With) -> bool:
+    allowed = frame.allowed
     for item in node.items:
+        frame.allowed += effects.allows(it, frame, item.context_expr)
         value = expressions.evaluate(it, frame, item.context_expr)
         flow.suppresses(it, frame, node, item.context_expr)
         entered: list[Value] = []
         for one in each(value):
             if isinstance(one, Made):
-                if not one.reported:
-                    effects.external_call(it, frame, item.context_expr, f"{one.of}.__enter__", [], {})
+                enter = f"{one.of}.__enter__"
+                if not one.reported and not effects.external_call(
+                    it, frame, item.context_expr, enter, [], {}
+                ):
+                    unresolved.outside_call(it, frame, item.context_expr, enter, [])
                 entered.append(one)
             elif isinstance(one, Instance):
                 for name in ("__enter__", "__exit__"):
@@ -307,7 +312,9 @@ def _with(it: Interpreter, frame: Frame, node: ast.With) -> bool:
                 entered.append(UNKNOWN)
         if item.optional_vars is not None:
             assign(it, frame, item.optional_vars, join(entered))
-    return block(it, frame, node.body)
+    ended = block(it, frame, node.body)
+    frame.allowed = allowed
+    return ended
 
 
 def _async_with(it: Interpreter, frame: Frame, node: ast.AsyncWith) -> bool:

@@ -222,16 +222,19 @@ def assert_replays(
 
 def _by_name(caller: str, orchestrators: Any, recorded_name: str | None) -> Mapping[str, Any]:
     registered = getattr(orchestrators, "orchestrators", orchestrators)
-    if isinstance(registered, Mapping):
-        return registered
+    takes = f"{caller}() takes an orchestrator, an iterable of them, a mapping by name or a TaskHub"
     if callable(registered):
         return {recorded_name or task.get_name(registered): registered}
-    if isinstance(registered, Iterable):
-        return {task.get_name(function): function for function in registered}
-    raise TypeError(
-        f"{caller}() takes an orchestrator, an iterable of them, a mapping by name or a TaskHub, "
-        f"not {type(orchestrators).__name__!r}."
-    )
+    if isinstance(registered, (str, bytes)) or not isinstance(registered, Iterable):
+        raise TypeError(f"{takes}, not {type(orchestrators).__name__!r}; pass the function itself.")
+    if not isinstance(registered, Mapping):
+        registered = list(registered)
+    for each in registered.values() if isinstance(registered, Mapping) else registered:
+        if not callable(each):
+            raise TypeError(f"{takes}, and {each!r} in it is no orchestrator; pass the function itself.")
+    if isinstance(registered, Mapping):
+        return registered
+    return {task.get_name(function): function for function in registered}
 
 
 def check(

@@ -6,15 +6,22 @@ import ast
 from typing import TYPE_CHECKING
 
 from dt_testkit.hazards import hazard_of_call, hazard_of_read
+from dt_testkit.lint import expressions
 from dt_testkit.lint.frame import Frame
+from dt_testkit.lint.project import root_name
 from dt_testkit.lint.rules import order
-from dt_testkit.lint.values import Const, External, Made, Value, each
+from dt_testkit.lint.values import NONE, Const, External, Made, Value, each
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from dt_testkit.lint.interpreter import Interpreter
     from dt_testkit.lint.project import FunctionInfo
+
+_ALLOWING = frozenset(
+    f"{module}.allow_nondeterminism"
+    for module in ("dt_testkit", "dt_testkit.determinism", "dt_testkit.guard", "dt_testkit.guard.guard")
+)
 
 
 def external_call(
@@ -31,16 +38,26 @@ def external_call(
         return False  # to make a client when the module is imported is fine; to use it is not
     if order.order_of(args) and name not in order.ORDER_FREE:
         order.external_order(it, frame, node, name, args)
-    it.reports.add(
-        frame, node, hazard.code, f"`{name}()`" if "__enter__" not in name else f"`with {name[:-10]}()`"
-    )
+    it.reports.add(frame, node, hazard.code, shown(name))
     return True
+
+
+def shown(name: str) -> str:
+    """A call of this name, as it is told."""
+    name = name.replace(".__call__", "")
+    made = name.removesuffix(".__enter__")
+    return f"`with {made}()`" if made != name else f"`{name}()`"
 
 
 def _is_resource(name: str) -> bool:
     last = name.rpartition(".")[2]
     return last[:1].isupper() or last in (
         "create_engine",
+        "create_async_engine",
+        "sessionmaker",
+        "async_sessionmaker",
+        "scoped_session",
+        "__call__",
         "client",
         "resource",
         "connect",
@@ -73,6 +90,28 @@ def _is_harmless(name: str, args: Sequence[Value], keywords: dict[str, Value]) -
     if name == "io.open":
         return False
     return False
+
+
+def allows(it: Interpreter, frame: Frame, node: ast.expr) -> bool:
+    """Whether what `with` enters is allow_nondeterminism; it wants a reason, as an ignore does."""
+    if not isinstance(node, ast.Call) or root_name(node.func) is None:
+        return False
+    function = expressions.evaluate(it, frame, node.func)
+    if not any(isinstance(one, External) and one.name in _ALLOWING for one in each(function)):
+        return False
+    reasons = [*node.args, *(keyword.value for keyword in node.keywords)]
+    given = [expressions.evaluate(it, frame, reason) for reason in reasons]
+    if not any(one != NONE and not _is_blank(one) for value in given for one in each(value)):
+        it.reports.add(
+            frame, node, "DT902", "",
+            "an `allow_nondeterminism` without a reason: it raises when it is run; say why that is safe: "
+            "`allow_nondeterminism(\"only in a log line\")`.",
+        )  # fmt: skip
+    return True
+
+
+def _is_blank(value: Value) -> bool:
+    return isinstance(value, Const) and isinstance(value.value, str) and not value.value.strip()
 
 
 def external_read(it: Interpreter, frame: Frame, node: ast.AST, name: str) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from dt_testkit.lint.frame import Frame
 from dt_testkit.lint.project import OUTSIDE, FunctionInfo, Imported, Scope, root_name
-from dt_testkit.lint.rules import payloads
+from dt_testkit.lint.rules import effects, payloads
 from dt_testkit.lint.values import (
     Class,
     Context,
@@ -46,15 +46,25 @@ def outside_call(it: Interpreter, frame: Frame, node: ast.AST, name: str, values
     if holds_context(values):
         if head not in ("list", "dict", "set", "tuple", "generator", "str", "view"):
             _note(it, frame, node, f"`{name}()` is not of the project, and is given the context or a task")
-    elif (
-        isinstance(node, ast.Call)
-        and head not in OUTSIDE
-        and not name.rpartition(".")[2][:1].isupper()
-        and name not in it.strangers
-        and _is_imported(frame, node.func)
-    ):
-        it.strangers.add(name)
-        _note(it, frame, node, f"`{name}()` is of another package")
+    elif frame.in_run and head not in OUTSIDE and (stranger := _stranger(frame, node, name)) is not None:
+        if stranger in it.strangers:
+            return
+        it.strangers.add(stranger)
+        broken = (path for module, path in it.project.unread.items() if name.startswith(f"{module}."))
+        if (path := next(broken, None)) is not None and isinstance(node, ast.Call):
+            _note(it, frame, node, f"`{ast.unparse(node.func)}()` is of {path}, which cannot be read")
+        else:
+            _note(it, frame, node, f"{effects.shown(name)} is of another package")
+
+
+def _stranger(frame: Frame, node: ast.AST, name: str) -> str | None:
+    """What is noted once: a function of another package, or a class of which a method is called."""
+    head, *parts = name.split(".")
+    for length, part in enumerate(parts, 1):
+        if part[:1].isupper():  # to make an object is nothing yet
+            return ".".join([head, *parts[:length]]) if length < len(parts) else None
+    is_called = isinstance(node, ast.Call) and parts[-1] != "__enter__" and _is_imported(frame, node.func)
+    return name if is_called else None
 
 
 def unknown_call(it: Interpreter, frame: Frame, node: ast.AST, values: Sequence[Value]) -> None:

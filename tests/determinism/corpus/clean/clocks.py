@@ -1,6 +1,7 @@
 """The time of the orchestration, constants, and arithmetic: no clock is read."""
 
 import calendar
+import copy
 import datetime
 import time
 from datetime import date, datetime as DateTime, timedelta, timezone
@@ -80,6 +81,23 @@ def formats_a_given_time(ctx: OrchestrationContext, _):
     return day
 
 
+def the_text_of_a_time(ctx: OrchestrationContext, _):
+    started = ctx.current_utc_datetime
+    return (yield ctx.call_activity(note, input=f"{started!r} {timedelta(seconds=1)!r}"))
+
+
+def the_type_of_a_time(ctx: OrchestrationContext, _):
+    now = ctx.current_utc_datetime
+    kind = type(now).__name__ if type(now) is DateTime and isinstance(now, date) else "none"
+    return (yield ctx.call_activity(note, input=f"{kind} {now == DateTime(now.year, 1, 1)}"))
+
+
+def a_time_that_is_copied(ctx: OrchestrationContext, _):
+    later = copy.deepcopy(ctx.current_utc_datetime) + timedelta(hours=1)
+    yield ctx.create_timer(max(later, ctx.current_utc_datetime))
+    return sorted([later, ctx.current_utc_datetime])[0].isoformat()
+
+
 ORCHESTRATORS = (
     time_of_the_orchestration,
     next_midnight,
@@ -91,6 +109,9 @@ ORCHESTRATORS = (
     the_activity_knows,
     alias_of_the_context,
     formats_a_given_time,
+    the_text_of_a_time,
+    the_type_of_a_time,
+    a_time_that_is_copied,
 )
 
 RUN = [
@@ -104,6 +125,9 @@ RUN = [
     (the_activity_knows, None),
     (alias_of_the_context, None),
     (formats_a_given_time, None),
+    (the_text_of_a_time, None),
+    (the_type_of_a_time, None),
+    (a_time_that_is_copied, None),
 ]
 
 

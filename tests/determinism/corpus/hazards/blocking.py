@@ -9,23 +9,24 @@ from time import sleep
 
 from durabletask.task import ActivityContext, OrchestrationContext
 
-LOCK = Lock()
+LOCK, TURNSTILE = Lock(), Lock()
 READY = Event()
 JOBS: "concurrent.futures.Future[int]" = concurrent.futures.Future()
+JOBS.set_result(7)
 
 
 def poll(ctx: ActivityContext, job: str) -> bool:
-    return True
+    return ctx.task_id > 1
 
 
 def sleeps(ctx: OrchestrationContext, job: str):
-    time.sleep(30)  #! DT104
+    time.sleep(0.001)  #! DT104
     return (yield ctx.call_activity(poll, input=job))
 
 
 def sleeps_by_name(ctx: OrchestrationContext, job: str):
     while not (yield ctx.call_activity(poll, input=job)):
-        sleep(5)  #! DT104
+        sleep(0.001)  #! DT104
 
 
 def takes_a_lock(ctx: OrchestrationContext, job: str):
@@ -35,12 +36,12 @@ def takes_a_lock(ctx: OrchestrationContext, job: str):
 
 
 def acquires(ctx: OrchestrationContext, job: str):
-    LOCK.acquire()  #! DT104
+    TURNSTILE.acquire(timeout=0.001)  #! DT104
     yield ctx.call_activity(poll, input=job)
 
 
 def waits_for_an_event(ctx: OrchestrationContext, job: str):
-    READY.wait(timeout=10)  #! DT104
+    READY.wait(timeout=0.001)  #! DT104
     yield ctx.call_activity(poll, input=job)
 
 
@@ -56,14 +57,27 @@ def waits_for_all_futures(ctx: OrchestrationContext, job: str):
 
 def waits_for_a_local_condition(ctx: OrchestrationContext, job: str):
     changed = threading.Condition()
-    with changed:  #? DT104
-        changed.wait(1)  #! DT104
+    with changed:  #? DT104 of changed
+        changed.wait(0.001)  #! DT104
     yield ctx.call_activity(poll, input=job)
 
 
 def waits_for_a_signal(ctx: OrchestrationContext, job: str):
     signal.pause()  #! DT104
     yield ctx.call_activity(poll, input=job)
+
+
+RUN = [
+    (sleeps, "job"),
+    (sleeps_by_name, "job"),
+    (takes_a_lock, "job"),
+    (acquires, "job"),
+    (waits_for_an_event, "job"),
+    (waits_for_a_future, "job"),
+    (waits_for_all_futures, "job"),
+    (waits_for_a_local_condition, "job"),
+    (waits_for_a_signal, "job"),
+]
 
 
 def register(worker) -> None:

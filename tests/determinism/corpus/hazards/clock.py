@@ -111,6 +111,29 @@ def in_a_sort_key(ctx, names):
     yield ctx.call_activity(remind, input=names[0])
 
 
+RUN = [
+    (module_datetime, None),
+    (utcnow_of_the_class, None),
+    (aliased_module, None),
+    (today, None),
+    (today_of_a_datetime, None),
+    (seconds, None),
+    (elapsed, None),
+    (imported_alone, 1e8),
+    (imported_under_another_name, None),
+    (local_import, None),
+    (current_local_time, None),
+    (formatted, None),
+    (in_a_lambda, None),
+    (in_a_comprehension, ["ana", "raj"]),
+    (bound_to_a_name, None),
+    (through_partial, None),
+    (as_a_default_factory, {}),
+    (in_an_f_string, None),
+    (in_a_sort_key, ["ana", "raj", "kim"]),
+]
+
+
 def register(worker):
     worker.add_activity(remind)
     for orchestrator in (

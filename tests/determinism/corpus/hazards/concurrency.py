@@ -25,7 +25,7 @@ def starts_a_named_thread(ctx: OrchestrationContext, page: int):
 
 
 def starts_a_timer(ctx: OrchestrationContext, page: int):
-    Timer(5, print).start()  #! DT110
+    Timer(0.01, print).start()  #! DT110
     yield ctx.call_activity(convert, input=page)
 
 
@@ -72,6 +72,21 @@ async def is_an_async_generator(ctx: OrchestrationContext, page: int):  #! DT110
 async def sleeps_asynchronously(ctx: OrchestrationContext, page: int):  #! DT110
     await asyncio.sleep(5)  #! DT104
     yield ctx.call_activity(convert, input=page)
+
+
+RUN = [
+    (starts_a_thread, 7),
+    (starts_a_named_thread, 7),
+    (starts_a_timer, 7),
+    (pool_of_threads, [1, 2]),
+    (pool_of_processes, [1, 2]),
+    (multiprocessing_pool, [1, 2]),
+    (starts_a_process, 7),
+    (runs_a_loop, 7),
+    (is_async, 7),
+    (is_an_async_generator, 7),
+    (sleeps_asynchronously, 7),
+]
 
 
 def register(worker):

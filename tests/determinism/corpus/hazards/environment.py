@@ -153,6 +153,19 @@ ORCHESTRATORS = (
 )
 
 
+RUN = [
+    *((orchestrator, None) for orchestrator in ORCHESTRATORS[:14]),
+    (file_exists, "order.txt"),
+    (path_exists, "order.txt"),
+    (imported_path_module, "order.txt"),
+    (status_of_a_file, "order.txt"),
+    (is_a_directory, "data"),
+    (counts_a_listing, "data"),
+    (any_match, "data"),
+    (access, "order.txt"),
+]
+
+
 def register(worker):
     worker.add_activity(choose)
     for orchestrator in ORCHESTRATORS:

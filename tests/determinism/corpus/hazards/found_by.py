@@ -113,6 +113,24 @@ ORCHESTRATORS = (annotated_as_text, in_a_tuple)
 BY_NAME = {"in_a_dictionary": in_a_dictionary}
 
 
+RUN = [
+    (annotated_as_text, None),
+    (annotated_by_the_full_path, None),
+    (annotated_by_a_module_alias, None),
+    (annotated_as_optional, None),
+    (annotated_by_its_type, None),
+    (started_by_a_client, None),
+    (parent, None),
+    (in_a_tuple, None),
+    (in_a_dictionary, None),
+    ("static", None),
+    ("bound", None),
+    (registered_by_a_wrapper, None),
+    ("made_blue", None),
+    (no_generator, None),
+]
+
+
 def main(worker: TaskHubGrpcWorker) -> None:
     worker.add_activity(work)
     for orchestrator in ORCHESTRATORS:

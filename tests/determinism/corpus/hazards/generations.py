@@ -144,6 +144,25 @@ ORCHESTRATORS = [
 ]
 
 
+RUN = [
+    (an_activity_behind, 1),
+    (a_signal_behind, 1),
+    (an_event_behind, 1),
+    (behind_a_branch_without_return, 1),
+    (in_a_finally, 1),
+    (a_child_behind, 1),
+    (continued_by_a_helper, 1),
+    (in_the_next_round_of_a_loop, [101, 2]),
+    (polls_for_ever, 1),
+    (waits_for_events_for_ever, None, [("round", 1), ("round", 2)]),
+    (counts_for_ever, None),
+    (cycles, [1, 2]),
+    (goes_on_after_errors, 1),
+    (breaks_out_of_an_inner_loop_only, [1, 0]),
+    (in_a_nested_generator, 1),
+]
+
+
 def register(worker):
     worker.add_activity(clean)
     worker.add_entity(stock)

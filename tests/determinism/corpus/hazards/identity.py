@@ -74,6 +74,15 @@ ORCHESTRATORS = (
 )
 
 
+RUN = [
+    *((orchestrator, None) for orchestrator in ORCHESTRATORS[:5]),
+    (address_of_an_object, {"item": "desk"}),
+    (child_id, {"item": "desk"}),
+    (from_a_default_factory, "desk"),
+    (several_at_once, 3),
+]
+
+
 def register(worker):
     worker.add_activity(ship)
     worker.add_activity(pack)

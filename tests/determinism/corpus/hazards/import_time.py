@@ -24,16 +24,16 @@ def work(ctx: ActivityContext, text: str) -> str:
 
 
 def reads_when_it_started(ctx: OrchestrationContext, _):
-    yield ctx.call_activity(work, input=STARTED.isoformat())  #? DT101
+    yield ctx.call_activity(work, input=STARTED.isoformat())  #? DT101 of STARTED
 
 
 def reads_the_region(ctx: OrchestrationContext, _):
-    if REGION == "eu":  #? DT106
+    if REGION == "eu":  #? DT106 of REGION
         yield ctx.call_activity(work, input="eu")
 
 
 def reads_the_id_of_the_process(ctx: OrchestrationContext, _):
-    yield ctx.call_activity(work, input=RUN_ID)  #? DT103
+    yield ctx.call_activity(work, input=RUN_ID)  #? DT103 of RUN_ID
 
 
 def reads_the_salt(ctx: OrchestrationContext, text: str):
@@ -41,20 +41,20 @@ def reads_the_salt(ctx: OrchestrationContext, text: str):
 
 
 def salted(text: str) -> str:
-    return f"{text}{SALT}"  #? DT102
+    return f"{text}{SALT}"  #? DT102 of SALT
 
 
 def reads_the_host(ctx: OrchestrationContext, _):
-    yield ctx.call_activity(work, input=HOST)  #? DT106
+    yield ctx.call_activity(work, input=HOST)  #? DT106 of HOST
 
 
 def reads_whether_there_are_rules(ctx: OrchestrationContext, _):
-    if RULES:  #? DT107
+    if RULES:  #? DT107 of RULES
         yield ctx.call_activity(work, input="rules")
 
 
 def default_of_the_definition(ctx: OrchestrationContext, _, since=time.time()):  #! DT101
-    yield ctx.call_activity(work, input=str(since))
+    yield ctx.call_activity(work, input=str(since))  #? DT101 of since
 
 
 class Batch:
@@ -62,7 +62,7 @@ class Batch:
 
 
 def attribute_of_a_class(ctx: OrchestrationContext, _):
-    yield ctx.call_activity(work, input=str(Batch.created))  #? DT101
+    yield ctx.call_activity(work, input=str(Batch.created))  #? DT101 of created
 
 
 @dataclass
@@ -72,7 +72,20 @@ class Order:
 
 
 def default_of_a_dataclass(ctx: OrchestrationContext, item: str):
-    yield ctx.call_activity(work, input=str(Order(item).at))  #? DT101
+    yield ctx.call_activity(work, input=str(Order(item).at))  #? DT101 of at
+
+
+RUN = [
+    (reads_when_it_started, None),
+    (reads_the_region, None),
+    (reads_the_id_of_the_process, None),
+    (reads_the_salt, "desk"),
+    (reads_the_host, None),
+    (reads_whether_there_are_rules, None),
+    (default_of_the_definition, None),
+    (attribute_of_a_class, None),
+    (default_of_a_dataclass, "desk"),
+]
 
 
 def register(worker):

@@ -72,7 +72,7 @@ def raw_connection(ctx: OrchestrationContext, host: str):
 
 
 def raw_socket(ctx: OrchestrationContext, host: str):
-    with socket.create_connection((host, 80)) as channel:  #! DT105
+    with socket.create_connection((host, 1)) as channel:  #! DT105
         name = str(channel)
     yield ctx.call_activity(publish, input=name)
 
@@ -119,7 +119,7 @@ def runs_a_program(ctx: OrchestrationContext, path: str):
 
 
 def sends_mail(ctx: OrchestrationContext, text: str):
-    server = smtplib.SMTP("localhost")  #! DT105
+    server = smtplib.SMTP("127.0.0.1", 1)  #! DT105
     yield ctx.call_activity(publish, input=str(server))
 
 
@@ -136,6 +136,31 @@ def azure_storage(ctx: OrchestrationContext, connection: str):
 def asks_the_user(ctx: OrchestrationContext, _):
     answer = input("Go on? ")  #! DT105|DT104
     yield ctx.call_activity(publish, input=answer)
+
+
+NOBODY_LISTENS = "http://127.0.0.1:1/"
+
+RUN = [
+    (http_get, NOBODY_LISTENS),
+    (http_session, NOBODY_LISTENS),
+    (httpx_client, NOBODY_LISTENS),
+    (standard_library_client, NOBODY_LISTENS),
+    (imported_urlopen, NOBODY_LISTENS),
+    (raw_connection, "127.0.0.1"),
+    (raw_socket, "127.0.0.1"),
+    (reads_a_file, "order.txt"),
+    (reads_a_path, "order.txt"),
+    (writes_a_path, "order.txt"),
+    (copies, "order.txt"),
+    (queries, 7),
+    (queries_postgresql, 7),
+    (asks_redis, "kim"),
+    (runs_a_program, "order.txt"),
+    (sends_mail, "hello"),
+    (cloud_sdk, "orders"),
+    (azure_storage, "UseDevelopmentStorage=true"),
+    (asks_the_user, None),
+]
 
 
 def register(worker):

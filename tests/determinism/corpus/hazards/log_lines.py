@@ -11,6 +11,8 @@ audit = getLogger("audit")
 
 
 def pay(ctx: ActivityContext, amount: int) -> int:
+    if amount < 0:
+        raise ValueError("nothing to pay")
     return amount
 
 
@@ -59,6 +61,18 @@ def in_a_helper(ctx: OrchestrationContext, amount: int):
 
 def announce(amount: int) -> None:
     logger.debug("paying %s", amount)  #! DT116
+
+
+RUN = [
+    (a_logger, 7),
+    (another_logger, 7),
+    (the_root_logger, 7),
+    (an_imported_function, 7),
+    (prints, 7),
+    (a_local_logger, -7),
+    (writes_to_the_terminal, 7),
+    (in_a_helper, 7),
+]
 
 
 def register(worker):

@@ -51,6 +51,18 @@ def entity_nobody_registers(ctx: OrchestrationContext, amount: int):
     return (yield ctx.call_entity(EntityInstanceId("stocks", "desk"), "take", amount))  #! DT120
 
 
+RUN = [
+    (misspelt, 7),
+    (misspelt_in_a_constant, 7),
+    (in_another_case, 7),
+    (function_nobody_registers, 7),
+    (child_nobody_registers, 7),
+    (orchestrator_called_as_an_activity, 7),
+    (activity_called_as_a_child, 7),
+    (entity_nobody_registers, 7),
+]
+
+
 def main() -> None:
     with TaskHubGrpcWorker() as worker:
         worker.add_activity(charge)

@@ -97,6 +97,26 @@ def delegates_to_a_list(ctx: OrchestrationContext, names: list):
     yield from [ctx.call_activity(greet, input=name) for name in names]  #! DT112
 
 
+RUN = [
+    (a_number, "kim"),
+    (nothing, "kim"),
+    (a_list, ["kim", "raj"]),
+    (a_pair, ["kim", "raj"]),
+    (a_duration, "kim"),
+    (the_clock, "kim"),
+    (a_uuid, "kim"),
+    (a_signal, "kim"),
+    (a_status, "kim"),
+    (an_event_sent, "kim"),
+    (the_activity_itself, "kim"),
+    (a_generator, "kim"),
+    (a_call_without_parentheses, "kim"),
+    (a_result, "kim"),
+    (a_text_in_a_loop, ["kim", "raj"]),
+    (delegates_to_a_list, ["kim", "raj"]),
+]
+
+
 def register(worker):
     worker.add_activity(greet)
     worker.add_entity(counter)

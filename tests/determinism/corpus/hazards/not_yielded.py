@@ -116,6 +116,26 @@ def overwritten(ctx: OrchestrationContext, amount: int):
     return (yield payment)
 
 
+RUN = [
+    (a_statement, 7),
+    (a_forgotten_name, 7),
+    (a_timer, 7),
+    (an_event, 7),
+    (an_operation, 7),
+    (a_group, [7, 8]),
+    (a_list_of_tasks, [7, 8]),
+    (a_loop, [7, 8]),
+    (no_generator_at_all, 7),
+    (only_in_one_branch, 700),
+    (a_helper_that_is_no_generator, 7),
+    (a_task_that_a_helper_returns, 7),
+    (a_generator_that_nobody_runs, 7),
+    (a_lock, 7),
+    (a_race_that_nobody_watches, 7),
+    (overwritten, 7),
+]
+
+
 def register(worker):
     worker.add_activity(charge)
     worker.add_entity(account)

@@ -25,6 +25,8 @@ INBOX: "queue.Queue[str]" = queue.Queue()
 
 
 def act(ctx: ActivityContext, text: str) -> str:
+    if text == "fails":
+        raise ValueError(text)
     return text
 
 
@@ -47,7 +49,7 @@ def in_an_assertion(ctx: OrchestrationContext, limit: float):
 
 
 def in_a_slice(ctx: OrchestrationContext, names: list):
-    first = names[: rnd.randint(1, 3)]  #! DT102
+    first = names[: rnd.randint(1, 50)]  #! DT102
     yield when_all([ctx.call_activity(act, input=name) for name in first])
 
 
@@ -81,7 +83,7 @@ def in_the_result(ctx: OrchestrationContext, _):
 
 def in_an_exception_handler(ctx: OrchestrationContext, _):
     try:
-        yield ctx.call_activity(act, input="x")
+        yield ctx.call_activity(act, input="fails")
     except Exception:
         yield ctx.call_activity(act, input=f"failed at {_dt.datetime.utcnow()}")  #! DT101
 
@@ -215,7 +217,7 @@ def goes_through_a_generator(ctx: OrchestrationContext, count: int):
 
 
 def takes_from_a_queue(ctx: OrchestrationContext, _):
-    text = INBOX.get()  #! DT105
+    text = INBOX.get(timeout=0.001)  #! DT105
     yield ctx.call_activity(act, input=text)
 
 
@@ -298,6 +300,46 @@ ORCHESTRATORS = [
     calls_a_parameter_with_a_default,
     kept_in_an_attribute,
     this_month,
+]
+
+
+NAMES = ["ana", "raj", "kim", "eva"]
+
+RUN = [
+    (in_a_walrus, None),
+    (in_a_match, None),
+    (in_an_assertion, 2e9),
+    (in_a_slice, NAMES * 12),
+    (in_star_arguments, None),
+    (as_a_timer, None),
+    (in_an_event_name, None),
+    (in_a_status, None),
+    (in_the_next_generation, None),
+    (in_the_result, None),
+    (in_an_exception_handler, None),
+    (in_a_finally_block, None),
+    (in_a_loop_header, None),
+    (in_a_conditional_import, False),
+    (in_a_reduce, [1, 2, 3]),
+    (in_a_max_key, NAMES),
+    (in_a_dictionary_comprehension, NAMES),
+    (through_an_enum, None),
+    (through_a_named_tuple, "desk"),
+    (through_a_chain, "desk"),
+    (asks_for_the_length, None),
+    (asks_for_an_item, None),
+    (goes_through_it, None),
+    (compares, None),
+    (through_single_dispatch, "desk"),
+    (goes_through_a_generator, 2),
+    (takes_from_a_queue, None),
+    (makes_a_directory, None),
+    (downloads, "http://127.0.0.1:1/"),
+    (home, None),
+    (waits_in_a_loop_of_asyncio, None),
+    (calls_a_parameter_with_a_default, None),
+    (kept_in_an_attribute, None),
+    (this_month, None),
 ]
 
 

@@ -182,6 +182,39 @@ def in_a_loop(ctx: OrchestrationContext, names: list):
     yield when_all(tasks)
 
 
+RUN = [
+    (text_for_a_number, None),
+    (nothing_for_a_number, None),
+    (list_for_a_number, None),
+    (number_for_a_list, None),
+    (another_dataclass, None),
+    (text_for_a_dataclass, "desk"),
+    (result_of_another_type, None),
+    (return_type_of_another_type, Order("desk", 1)),
+    (through_a_name, None),
+    (a_function, None),
+    (a_set, None),
+    (a_moment, None),
+    (a_duration_in_a_dictionary, None),
+    (a_generator, [1, 2]),
+    (bytes_of_a_text, "desk"),
+    (an_exact_price, None),
+    (a_uuid, None),
+    (the_context, None),
+    (a_task, None),
+    (a_lock, None),
+    (an_object_of_ones_own, None),
+    (a_constant_moment, None),
+    (the_next_generation, ["ana", "raj"]),
+    (sets_an_item, {"item": "desk"}),
+    (appends, ["ana", "raj"]),
+    (sets_an_attribute, Order("desk", 2)),
+    (updates, {"item": "desk"}),
+    (deletes, {"item": "desk", "card": "4242"}),
+    (in_a_loop, ["ana", "raj"]),
+]
+
+
 def register(worker):
     for activity in (double, pack, total, store):
         worker.add_activity(activity)

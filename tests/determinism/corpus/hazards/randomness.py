@@ -87,6 +87,23 @@ def sample_in_a_generator_expression(ctx: OrchestrationContext, numbers):
     yield ctx.call_activity(draw, input=total)
 
 
+RUN = [
+    (a_number, None),
+    (a_choice, ["x" * length for length in range(1, 100)]),
+    (shuffled, [1, 2, 3, 4, 5]),
+    (a_token, None),
+    (entropy, None),
+    (hash_of_a_string, "kim"),
+    (unseeded_generator, None),
+    (system_generator, None),
+    (numpy_module, None),
+    (numpy_generator, None),
+    (jittered_backoff, 2),
+    (seeded_by_hand, 7),
+    (sample_in_a_generator_expression, [1, 2, 3]),
+]
+
+
 def register(worker):
     worker.add_activity(draw)
     worker.add_orchestrator(a_number)

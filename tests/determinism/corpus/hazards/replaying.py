@@ -59,6 +59,18 @@ def is_first_run(context: OrchestrationContext) -> bool:
     return not context.is_replaying  #? DT113
 
 
+RUN = [
+    (only_the_first_time, "kim"),
+    (returns_early, "kim"),
+    (kept_in_a_name, "kim"),
+    (a_conditional_expression, "kim"),
+    (a_while, "kim"),
+    (a_short_circuit, "kim"),
+    (as_a_guard_of_state, ["kim", "raj"]),
+    (in_a_helper, "kim"),
+]
+
+
 def register(worker):
     worker.add_activity(mail)
     worker.add_orchestrator(only_the_first_time)

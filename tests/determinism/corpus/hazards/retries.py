@@ -1,6 +1,7 @@
 """Policies that the SDK judges by the wall clock, or cannot use; and excepts that swallow too much."""
 
 import contextlib
+from collections import Counter
 from contextlib import suppress
 from datetime import timedelta
 
@@ -10,8 +11,14 @@ from durabletask.task import RetryPolicy as Policy
 
 PATIENT = RetryPolicy(first_retry_interval=timedelta(seconds=5), max_number_of_attempts=9, retry_timeout=timedelta(hours=1))  #! DT117
 
+ATTEMPTS: Counter = Counter()
+FAILURES = {"fails": 9, "fails once": 1, "fails thrice": 3}
+
 
 def fetch(ctx: ActivityContext, name: str) -> str:
+    ATTEMPTS[name] += 1
+    if ATTEMPTS[name] % (FAILURES.get(name, 0) + 1):
+        raise ValueError(name)
     return name
 
 
@@ -125,6 +132,28 @@ def by_another_name(ctx: OrchestrationContext, name: str):
 def suppressed_by_an_imported_name(ctx: OrchestrationContext, name: str):
     with suppress(ValueError, BaseException):  #! DT119
         yield ctx.call_activity(fetch, input=name)
+
+
+RUN = [
+    (timeout_in_place, "fails once"),
+    (timeout_of_the_module, "fails once"),
+    (timeout_of_a_child, "fails thrice"),
+    (timeout_by_unpacking, "fails once"),
+    (timeout_in_a_factory, "fails once"),
+    (seconds_as_a_number, "kim"),
+    (milliseconds_as_a_name, "kim"),
+    (number_as_the_longest_interval, "kim"),
+    (text_as_an_interval, "kim"),
+    (seconds_of_a_duration, "kim"),
+    (one_of_two_numbers, "kim"),
+    (bare_except, "fails"),
+    (base_exception, "fails"),
+    (in_a_tuple, "fails"),
+    (suppressed, "fails"),
+    (around_a_nested_generator, ["fails", "kim"]),
+    (by_another_name, "fails"),
+    (suppressed_by_an_imported_name, "fails"),
+]
 
 
 def register(worker):

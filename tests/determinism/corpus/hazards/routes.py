@@ -116,7 +116,7 @@ def first_level(ctx, name):
 
 
 def second_level(ctx, name):
-    time.sleep(1)  #! DT104
+    time.sleep(0.001)  #! DT104
     return (yield ctx.call_activity(step, input=name))
 
 
@@ -197,7 +197,7 @@ def constructs_a_dataclass(ctx, name):
 
 class Base:
     def suffix(self) -> str:
-        return random.choice(["a", "b"])  #! DT102
+        return random.choice("abcdefghij")  #! DT102
 
 
 class Derived(Base):
@@ -329,7 +329,7 @@ def calls_a_partial(ctx, name):
     yield ctx.call_activity(step, input=draw_one())  #! DT102
 
 
-draw_one = functools.partial(random.choice, ["a", "b"])  #? DT102
+draw_one = functools.partial(random.choice, "abcdefghij")  #? DT102
 
 
 def calls_a_partial_of_ones_own(ctx, name):
@@ -348,6 +348,40 @@ def partial_orchestrator(label, ctx, name):
 
 
 labelled = functools.update_wrapper(functools.partial(partial_orchestrator, "blue"), partial_orchestrator)
+
+
+RUN = [
+    (one_away, None),
+    (three_away, None),
+    (function_inside, None),
+    (passed_as_an_argument, None),
+    (passed_to_map, ["ana", "raj"]),
+    (evaluated_as_a_default, None),
+    (recursive, 2),
+    (through_a_table, None),
+    (delegates, None),
+    (delegates_twice, ["ana", "raj"]),
+    (delegates_to_a_method, None),
+    (reads_a_property, None),
+    (calls_a_static_method, None),
+    (calls_a_class_method, None),
+    (reads_a_cached_property, None),
+    (constructs, "kim"),
+    (constructs_a_dataclass, "kim"),
+    (inherits, "kim"),
+    (formats, 7),
+    (enters, None),
+    (enters_a_generator, None),
+    (decorated, None),
+    (decorated_with_arguments, "kim"),
+    (reads_a_cached_setting, None),
+    (calls_a_partial, "kim"),
+    (calls_a_partial_of_ones_own, "kim"),
+    (registered_by_a_decorator, None),
+    ("pipeline", "kim"),
+    ("called", "kim"),
+    ("partial_orchestrator", "kim"),
+]
 
 
 def register(worker):

@@ -144,6 +144,26 @@ def next_number() -> int:
     return count  #? DT109
 
 
+RUN = [
+    (counts_in_a_global, "desk"),
+    (remembers_in_a_global, "desk"),
+    (caches_in_the_module, "desk"),
+    (appends_to_the_module, "desk"),
+    (draws_numbers, "desk"),
+    (updates_a_counter, "desk"),
+    (reads_a_global_that_an_activity_sets, "desk"),
+    (reads_what_an_activity_changes, "desk"),
+    ("run", "desk"),
+    ("take", "desk"),
+    ("attempt", "desk"),
+    (mutable_default, "desk"),
+    (mutable_default_of_a_helper, "desk"),
+    ("counting", "desk"),
+    ("collecting", "desk"),
+    (in_a_helper, "desk"),
+]
+
+
 def register(worker):
     worker.add_activity(price)
     worker.add_activity(set_flag)

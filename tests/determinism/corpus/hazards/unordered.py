@@ -19,7 +19,7 @@ def loop_over_a_set(ctx: OrchestrationContext, names: list):
 
 
 def set_display(ctx: OrchestrationContext, _):
-    for name in {"ana", "raj"}:  #! DT108
+    for name in {"ana", "raj", "kim", "eva", "bo", "lin"}:  #! DT108
         yield ctx.call_activity(notify, input=name)
 
 
@@ -76,6 +76,25 @@ def enumerated(ctx: OrchestrationContext, names: list):
     found = set(names).union(REGIONS)
     for number, name in enumerate(found):  #! DT108
         yield ctx.call_activity(notify, input=f"{number} {name}")
+
+
+NAMES = ["ana", "kim", "raj", "eva", "bo", "lin"]
+
+RUN = [
+    (loop_over_a_set, NAMES),
+    (set_display, None),
+    (comprehension_over_a_set, NAMES),
+    (set_of_the_module, None),
+    (frozen_set, None),
+    (list_of_a_set, NAMES),
+    (joined_set, NAMES),
+    (difference_of_sets, NAMES),
+    (pops_from_a_set, NAMES),
+    (directory_listing, "data"),
+    (directory_as_a_path, "data"),
+    (map_over_a_set, NAMES),
+    (enumerated, NAMES),
+]
 
 
 def register(worker):

@@ -7,6 +7,16 @@ import flows
 import state
 from compat import sleepy
 
+RUN = [
+    (flows.newsletter, [f"reader {number}" for number in range(100)]),
+    (flows.campaign, ["ana", "raj"]),
+    (flows.digest, ["Ana", "Raj", "Kim", "Eva", "Lin"]),
+    (flows.survey, ["ana", "raj"]),
+    (flows.audited, ["ana", "raj"]),
+    (state.counting, "ana"),
+    (sleepy, 0.01),
+]
+
 
 def main() -> None:
     with TaskHubGrpcWorker() as worker:

@@ -3,7 +3,9 @@
 from .flows import ORCHESTRATORS
 from .flows.orders import pack
 
-__all__ = ["register"]
+__all__ = ["RUN", "register"]
+
+RUN = [(orchestrator.__name__, "eur") for orchestrator in ORCHESTRATORS]
 
 
 def register(worker) -> None:

@@ -15,4 +15,4 @@ class RateService:
         return requests.get(f"{self.url}/{currency}", timeout=5).json()  #! DT105
 
 
-service = RateService("https://rates.example")
+service = RateService("http://127.0.0.1:1")

@@ -1,0 +1,5 @@
+"""As far as the corpus needs it."""
+
+from . import random
+
+__all__ = ["random"]
