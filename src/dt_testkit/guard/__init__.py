@@ -12,6 +12,7 @@ from dt_testkit.guard.guard import (
     hold,
     observe,
     release,
+    unguarded,
 )
 
 __all__ = [
@@ -26,4 +27,5 @@ __all__ = [
     "hold",
     "observe",
     "release",
+    "unguarded",
 ]

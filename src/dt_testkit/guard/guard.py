@@ -71,11 +71,14 @@ class Guard:
     ----------
     stopped : NonDeterministicCall | None
         The first one that was stopped, until it is raised.
+    has_stopped : bool
+        Whether any call ever was.
     """
 
     def __init__(self, mode: Literal["error", "warn"]) -> None:
         self.mode = mode
         self.stopped: NonDeterministicCall | None = None
+        self.has_stopped = False
         self._warned: set[tuple[str, int, str]] = set()
 
     @classmethod
@@ -112,7 +115,18 @@ class Guard:
         error = NonDeterministicCall(message, call.call, call.code, place, call.route, instead)
         if self.stopped is None:
             self.stopped = error
+        self.has_stopped = True
         raise error
+
+
+@contextmanager
+def unguarded() -> Iterator[None]:
+    """What begins to run in here, in this thread, is not guarded."""
+    outer, local.guard = local.guard, None
+    try:
+        yield
+    finally:
+        local.guard = outer
 
 
 class Run:
