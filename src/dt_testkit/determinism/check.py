@@ -35,7 +35,7 @@ from durabletask.worker import (
 from dt_testkit.determinism import child, processes
 from dt_testkit.determinism.clock import thawed
 from dt_testkit.determinism.once import is_done_once
-from dt_testkit.determinism.recording import ADDRESS, Change, Recording, changes, record, turns_of
+from dt_testkit.determinism.recording import Change, Recording, changes, record, turns_of
 from dt_testkit.determinism.report import Allowed, DeterminismReport, Finding, Skipped
 from dt_testkit.determinism.surroundings import (
     CLOCK,
@@ -51,7 +51,7 @@ from dt_testkit.determinism.watchdog import Watchdog
 from dt_testkit.execution import Payloads
 from dt_testkit.guard import observe
 from dt_testkit.hazards import BY_CODE
-from dt_testkit.replaying.check import prepare
+from dt_testkit.replaying.check import ADDRESS, prepare
 from dt_testkit.replaying.oracle import worker_outcome
 from dt_testkit.replaying.report import Divergence
 from dt_testkit.sdk import virtual_now

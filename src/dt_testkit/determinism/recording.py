@@ -6,7 +6,6 @@ one thing that was moved between them.
 
 from __future__ import annotations
 
-import re
 import sys
 from collections import Counter
 from contextlib import nullcontext
@@ -21,7 +20,7 @@ from dt_testkit.determinism.once import stopped_before_it
 from dt_testkit.errors import DurableTestError
 from dt_testkit.execution import Complete, Execution, FakeOrchestrationContext, Location
 from dt_testkit.execution.commands import call_site
-from dt_testkit.replaying.check import Check, describe
+from dt_testkit.replaying.check import ADDRESS, Check, describe
 from dt_testkit.replaying.report import Divergence, shown_apart
 
 if TYPE_CHECKING:
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
     from dt_testkit.execution.commands import CallSite
     from dt_testkit.replaying.check import Prepared
 
-ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 _PAYLOADS = frozenset({"input", "data", "result", "value"})
 _FIELDS = {"result": "output", "scheduled_time": "signal_time"}
 

@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from dt_testkit.history import History
 
 # `<Order object at 0x7f9ec57bbf60>` is another text in every process, and no change of the code.
-_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
+ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 
 # What records a command, and the command it records.
 _RECORDS: dict[type[h.HistoryEvent], type[Any]] = {
@@ -749,7 +749,7 @@ class Check:
             self._result(ended, "output", show(was), show(now), None)
         if recorded is OrchestrationStatus.FAILED and ended.failure_details is not None:
             failed_then, failed_now = _failure(ended.failure_details), _failure(completion.failure)
-            if _ADDRESS.sub("", failed_then or "") != _ADDRESS.sub("", failed_now or ""):
+            if ADDRESS.sub("", failed_then or "") != ADDRESS.sub("", failed_now or ""):
                 self._result(ended, "failure", failed_then, failed_now, None)
 
     def _result(self, ended: Any, name: str, was: Any, now: Any, instead: str | None) -> None:
