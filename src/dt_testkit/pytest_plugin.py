@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from durabletask.client import TaskHubGrpcClient
 
+    from dt_testkit.determinism.report import Finding
     from dt_testkit.determinism.watch import Watch
     from dt_testkit.history import History
     from dt_testkit.hub import Instance, TaskHub
@@ -292,7 +293,11 @@ def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
-    by_findings = call.excinfo is not None and isinstance(call.excinfo.value, Findings)
+    error = call.excinfo.value if call.excinfo is not None else None
+    by_findings = isinstance(error, Findings)
+    if isinstance(error, Findings) and (crash := getattr(report.longrepr, "reprcrash", None)) is not None:
+        # For the summary of failures, which shows all of a message with -vv and on CI.
+        crash.message = error.in_short
     findings = item.stash.get(_findings, None)
     if findings is not None and report.when == "call":
         if report.failed and not by_findings:
@@ -390,7 +395,9 @@ _RECORDED = "--dt-determinism, on what this test has recorded"
 class Findings(pytest.fail.Exception):  # type: ignore[name-defined, misc]
     """Nothing else is wrong with a test."""
 
-    __module__ = "builtins"  # as pytest's own: for the summary of failures
+    def __init__(self, in_full: str, in_short: str) -> None:
+        super().__init__(f"{_RECORDED}:\n\n{in_full}", pytrace=False)
+        self.in_short = in_short
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
@@ -421,16 +428,17 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
         _look(watch, item, failed=True)
         raise
     # A test of unittest has put aside what it failed with, and is reported with that.
-    if _look(watch, item, failed=bool(getattr(item, "_excinfo", None))):
-        raise Findings(f"{_RECORDED}:\n\n{item.stash[_findings]}", pytrace=False)
+    if findings := _look(watch, item, failed=bool(getattr(item, "_excinfo", None))):
+        where = [f"{each.hazard} at {each.location}" if each.location else each.hazard for each in findings]
+        raise Findings(item.stash[_findings], f"--dt-determinism: {', '.join(map(str, where))}")
     return result
 
 
-def _look(watch: Watch, item: pytest.Item, *, failed: bool) -> bool:
-    text = "\n\n".join(map(str, watch.reports(failed=failed)))
-    if text:
-        item.stash[_findings] = text
-    return bool(text)
+def _look(watch: Watch, item: pytest.Item, *, failed: bool) -> list[Finding]:
+    reports = list(watch.reports(failed=failed))
+    if reports:
+        item.stash[_findings] = "\n\n".join(map(str, reports))
+    return [finding for report in reports for finding in report.findings]
 
 
 @pytest.hookimpl(wrapper=True)

@@ -24,6 +24,7 @@ from typing import Any
 import freezegun
 import pytest
 from durabletask.entities import EntityInstanceId
+from durabletask.serialization import JsonDataConverter
 from durabletask.task import RetryPolicy, when_all
 from durabletask.worker import VersionFailureStrategy, VersioningOptions, VersionMatchStrategy
 from hypothesis import HealthCheck, given, settings
@@ -399,6 +400,29 @@ def test_one_hazard_that_flows_into_later_inputs_is_one_finding():
     [finding] = report.findings
     assert "and 3 later" in finding.message
     assert len({each.event_id for each in finding.divergences}) == 4
+
+
+def test_a_new_thread_may_have_the_number_of_one_that_has_ended():
+    go = threading.Event()
+    before = threading.Thread(target=go.wait)
+
+    class EndsIt(JsonDataConverter):
+        """Once the replays are going on."""
+
+        def serialize(self, value: Any) -> str | None:
+            if time.time() < datetime(2026, 1, 2, tzinfo=timezone.utc).timestamp():
+                go.set()
+                before.join()
+            return super().serialize(value)
+
+    history = record(reads_the_clock)
+    before.start()
+    try:
+        report = check_determinism(history, reads_the_clock, data_converter=EndsIt())
+    finally:
+        assert go.is_set()
+        go.set()
+    assert [finding.hazard for finding in report.findings] == ["DT101"], str(report)
 
 
 def test_two_hazards_of_a_kind_are_two_findings_each_at_its_line():

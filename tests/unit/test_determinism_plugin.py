@@ -136,9 +136,15 @@ def test_a_test_fails_if_what_it_has_recorded_has_findings(project):
     assert "for another reason" in text
 
 
-def test_one_hazard_is_told_once_in_a_test(project):
+@pytest.mark.parametrize("shows", ["in short", "on CI"])
+def test_one_hazard_is_told_once_in_a_test(project, monkeypatch, shows):
+    """The summary of failures shows all of a message on CI."""
+    monkeypatch.delenv("BUILD_NUMBER", raising=False)
+    monkeypatch.setenv("CI", "1" if shows == "on CI" else "")
+    monkeypatch.setenv("COLUMNS", "200")
     result = project.runpytest_subprocess("--dt-determinism", "-k", "hub_of_the_fixture")
     assert result.stdout.str().count("DT101 the wall clock") == 1
+    result.stdout.fnmatch_lines(["FAILED *hub_of_the_fixture - --dt-determinism: DT101 at shop.py:12*"])
 
 
 def test_without_the_option_nothing_of_it_is_done(project):
@@ -458,7 +464,8 @@ def test_closed_over(n):
     assert str(result.stdout).count("it cannot be passed to another process") == 1
 
 
-def test_several_runs_show_a_finding_once_and_no_timelines(pytester):
+def test_several_runs_show_a_finding_once_and_no_timelines(pytester, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
     tests = """
 @pytest.mark.dt_hub(guard="off", check_replay="never")
 @pytest.mark.parametrize("fails", [False, True])
@@ -469,8 +476,10 @@ def test_many(task_hub, fails):
         task_hub.run(letters)
     assert not fails
 """
-    alone, _, with_reason = run(pytester, tests).stdout.str().partition("test_many[True] __")
+    told, _, summary = run(pytester, tests).stdout.str().partition("short test summary info")
+    alone, _, with_reason = told.partition("test_many[True] __")
     assert alone.count("DT108") == 1
     assert "timeline of" not in alone
     assert with_reason.count("DT108 ") == 1
     assert with_reason.count("timeline of") == 4
+    assert "test_many[False] - --dt-determinism: DT108 at others.py:" in summary

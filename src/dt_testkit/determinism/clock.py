@@ -42,7 +42,8 @@ class Clock:
     """
 
     def __init__(self, now: datetime, step: float) -> None:
-        self._others = {thread.ident for thread in threading.enumerate()} - {threading.get_ident()}
+        self._others = {thread.ident: thread for thread in threading.enumerate()}
+        del self._others[threading.get_ident()]
         self._runs = False
         self.set(now, step)
 
@@ -65,8 +66,9 @@ class Clock:
 
     @property
     def _applies(self) -> bool:
-        """Threads that ran before keep their time."""
-        return self._runs and threading.get_ident() not in self._others
+        """Threads that ran before keep their time; a new one may have the number of one that has ended."""
+        other = self._others.get(threading.get_ident())
+        return self._runs and (other is None or threading.current_thread() is not other)
 
     def fakes(self) -> Iterator[tuple[Any, str, Any]]:
         """What reads this clock, and in the place of what: module, name, fake."""
