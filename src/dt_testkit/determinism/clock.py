@@ -43,7 +43,7 @@ class Clock:
 
     def __init__(self, now: datetime, step: float) -> None:
         self._others = {thread.ident: thread for thread in threading.enumerate()}
-        del self._others[threading.get_ident()]
+        self._others.pop(threading.get_ident(), None)
         self._runs = False
         self.set(now, step)
 
