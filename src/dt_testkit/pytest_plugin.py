@@ -292,8 +292,10 @@ def _difference(path: Path, history: History) -> str | None:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    report = yield
     error = call.excinfo.value if call.excinfo is not None else None
+    if call.excinfo is not None and call.when == "call":
+        _hide_own_frames(call.excinfo)
+    report = yield
     by_findings = isinstance(error, Findings)
     if isinstance(error, Findings) and (crash := getattr(report.longrepr, "reprcrash", None)) is not None:
         # For the summary of failures, which shows all of a message with -vv and on CI.
@@ -309,6 +311,20 @@ def pytest_runtest_makereport(
     if hub is not None and report.when == "teardown":
         del item.stash[_hub_of]  # items live to the end of the run, and hubs need not
     return report
+
+
+def _hide_own_frames(excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+    """Where the harness tells of a mistake, the way through the harness tells nothing more."""
+    own = os.path.dirname(__file__) + os.sep
+    for entry in excinfo.traceback:
+        if str(entry.path).startswith(own):
+            entry.frame.f_globals["__tracebackhide__"] = _is_told
+
+
+def _is_told(excinfo: pytest.ExceptionInfo[BaseException]) -> bool:
+    from dt_testkit.errors import DurableTestError
+
+    return isinstance(excinfo.value, DurableTestError)
 
 
 def _timelines(hub: TaskHub) -> Iterator[tuple[str, str]]:

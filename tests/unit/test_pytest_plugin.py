@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from datetime import timedelta
@@ -557,6 +558,46 @@ class TestBackends:
         result.stderr.fnmatch_lines(
             ["ERROR: --dt-backend=embedded needs an application to run: set dt_app in *"]
         )
+
+
+@pytest.mark.parametrize("options", [(), ("--full-trace",)], ids=["as it is", "in full"])
+def test_a_traceback_shows_the_code_of_the_user(project, options):
+    project.makepyfile(
+        """
+        import time
+
+        def stamp(ctx, _):
+            yield ctx.create_timer(now())
+
+        def now():
+            return time.time()
+
+        def test_stamp(task_hub):
+            task_hub.add_orchestrator(stamp)
+            task_hub.run(stamp)
+        """
+    )
+    told, _, _ = project.runpytest(*options).stdout.str().partition("timeline of")
+    assert told.count("NonDeterministicCall: `time.time()`") == 1
+    shown = [
+        line
+        for line in ("task_hub.run(stamp)", "ctx.create_timer(now())", "return time.time()")
+        if line in told
+    ]
+    assert len(shown) == 3
+    assert (f"dt_testkit{os.sep}hub" in told) is bool(options)
+
+
+def test_a_mistake_of_the_harness_shows_its_frames(project):
+    project.makepyfile(
+        """
+        def test_stamp(task_hub):
+            task_hub.run("order_workflow", input=object())
+        """
+    )
+    told = project.runpytest().stdout.str()
+    assert "TypeError" in told
+    assert f"dt_testkit{os.sep}hub" in told
 
 
 def test_the_help_has_a_line_for_everything(project):
