@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import resource
 import subprocess
 import sys
@@ -232,10 +233,14 @@ def plugin() -> list[Row]:
         Path(folder, "pytest.ini").write_text("[pytest]\n")  # whatever lies above it is left out
         Path(folder, "test_nothing.py").write_text("def test_nothing():\n    pass\n")
         command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", folder]
+        # Compiled modules are kept, as Python does unless it is told otherwise.
+        keep = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
         def run(*more: str) -> float:
             return seconds(
-                lambda: subprocess.run([*command, *more], check=True, capture_output=True, cwd=folder)
+                lambda: subprocess.run(
+                    [*command, *more], check=True, capture_output=True, cwd=folder, env=keep
+                )
             )
 
         run()
