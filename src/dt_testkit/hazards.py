@@ -69,6 +69,128 @@ def _all_of(module: str, names: str) -> tuple[str, ...]:
     return tuple(f"{module}.{name}.**" for name in names.split())
 
 
+# What connects in packages of which the rest is plain values: clients and sessions, what makes them, and
+# what they give, wherever in the package it is.
+_CONNECTS = {
+    "socket": "**",
+    "socketserver": "*Server",
+    "ssl": (
+        "create_default_context _create_*_context create_connection wrap_socket get_server_certificate "
+        "get_default_verify_paths enum_certificates enum_crls SSLContext SSLSocket SSLObject"
+    ),
+    "http.client": "HTTPConnection HTTPSConnection HTTPResponse",
+    "urllib.request": "urlopen urlretrieve urlcleanup getproxies* proxy_bypass* *opener OpenerDirector",
+    "xmlrpc.client": "ServerProxy Server *Transport",
+    "ftplib": "FTP FTP_TLS",
+    "smtplib": "SMTP SMTP_SSL LMTP",
+    "imaplib": "IMAP4*",
+    "poplib": "POP3*",
+    "telnetlib": "Telnet",
+    "nntplib": "NNTP NNTP_SSL",
+    "urllib3": "request *Manager *ConnectionPool *Connection *_from_url create_connection",
+    "aiohttp": "request *Session *Connector *Resolver ClientResponse ClientWebSocketResponse run_app *Runner",
+    "grpc": "*_channel channel_ready_future Channel *MultiCallable server Server protos* services",
+    "websocket": "WebSocket WebSocketApp create_connection",
+    "websockets": "connect *_connect serve *_serve broadcast *Connection WebSocketClientProtocol *Server",
+    "pycurl": "Curl*",
+    "paramiko": (
+        "*Client SFTPFile *Transport Channel* Agent ProxyCommand SSHConfig.from_path "
+        "*Key.from_private_key_file *Key.generate HostKeys.load"
+    ),
+    "pysftp": "Connection",
+    "sqlite3": "connect Connection Cursor Blob",
+    "psycopg": "connect *Connection *Cursor *Copy",
+    "psycopg_pool": "*Pool",
+    "psycopg2": "connect *onnection *ursor *Pool execute_batch execute_values wait_select",
+    "asyncpg": "connect create_pool *Connection Pool",
+    "pymysql": "connect Connect *Connection *Cursor",
+    "MySQLdb": "connect Connect *Connection *Cursor",
+    "mysql": "connect Connect *Connection* *Cursor*",
+    "pymongo": "*MongoClient *Collection *Database *Cursor *ClientSession *ChangeStream",
+    "motor": "*Motor*",
+    "redis": (
+        "*Redis *RedisCluster Sentinel from_url *Connection *ConnectionPool *Pipeline PubSub *Lock "
+        "*KeyspaceNotifications"
+    ),
+    "aioredis": "*Redis create_* from_url *Connection *ConnectionPool *Pipeline PubSub *Lock",
+    "cassandra": "Cluster Session ResponseFuture cqlengine.connection Model sync_table create_keyspace_*",
+    "pyodbc": "connect Connection Cursor drivers dataSources",
+    "oracledb": "connect* create_pool* *Connection *Cursor *Pool *LOB",
+    "cx_Oracle": "connect Connection Cursor SessionPool",
+    "duckdb": "**",
+    "elasticsearch": (
+        "*Elasticsearch *Client *Transport helpers.*bulk helpers.*scan helpers.*reindex "
+        "Search.**.execute Search.**.scan Search.**.count"
+    ),
+    "opensearchpy": (
+        "*OpenSearch *Client *Transport *Connection helpers.*bulk helpers.*scan helpers.*reindex "
+        "Search.**.execute Search.**.scan Search.**.count"
+    ),
+    "sqlalchemy": (
+        "*create_*engine *engine_from_config Engine Connection AsyncEngine AsyncConnection Session "
+        "AsyncSession *sessionmaker *scoped_session create_session object_session close_all_sessions Query "
+        "raw_connection *Pool create_pool_from_url MetaData.create_all MetaData.drop_all MetaData.reflect"
+    ),
+    "peewee": "*Database Model *Query prefetch",
+    "tinydb": "TinyDB JSONStorage Table",
+    "snowflake": "connect *Connection *Cursor Session Root write_pandas",
+    "subprocess": "run call check_call check_output getoutput getstatusoutput Popen",
+    "tempfile": "mkstemp mkdtemp mktemp *TemporaryFile TemporaryDirectory gettempdirb gettempprefixb",
+    "shutil": (
+        "copy copy2 copyfile copymode copystat copytree move rmtree chown make_archive unpack_archive"
+    ),
+    "glob2": "glob iglob",
+    "fsspec": "open* filesystem url_to_fs get_fs_token_paths get_mapper *FileSystem",
+    "s3fs": "S3*",
+    "aiofiles": "**",
+    "boto3": "client resource *Session setup_default_session S3Transfer",
+    "botocore": "get_session *Session BaseClient *Paginator *Fetcher StreamingBody.read*",
+    "aiobotocore": "get_session *Session *Client",
+    "azure": "*Client *Pipeline *Transport *Downloader configure_azure_monitor *Exporter",
+    "azure.identity": "*Credential get_bearer_token_provider.__call__",
+    "azure.storage.blob": "upload_blob_to_url download_blob_from_url",
+    "azure.cosmos": "*Proxy",
+    "azure.servicebus": "*Sender *Receiver AutoLockRenewer",
+    "google.cloud": (
+        "*Client *Connector *Transport *Job connect Bucket Blob Batch *Transaction *Reference Query "
+        "AsyncQuery CollectionGroup *WriteBatch *BulkWriter *Pipeline Watch"
+    ),
+    "googleapiclient": "build build_from_document *HttpRequest Resource MediaFileUpload MediaIoBaseDownload",
+    "minio": "Minio MinioAdmin",
+    "kafka": "*Producer *Consumer *Client",
+    "confluent_kafka": "*Producer *Consumer *Client",
+    "aiokafka": "*Producer *Consumer *Client",
+    "pika": "*Connection *Channel",
+    "aio_pika": "connect* *Connection *Channel *Exchange *Queue *Pool",
+    "celery": (
+        "Celery Task AsyncResult ResultSet GroupResult delay apply_async send_task chain.__call__ "
+        "chord.__call__ group.__call__"
+    ),
+    "kombu": "*Connection *Producer *Consumer *Pool SimpleQueue SimpleBuffer",
+    "nats": "connect *Client NATS JetStreamContext JetStreamManager *Subscription KeyValue ObjectStore",
+    "paho": "Client publish.single publish.multiple subscribe.simple subscribe.callback",
+    "stripe": "**",
+    "twilio": "*Client",
+    "sendgrid": "*Client",
+    "slack_sdk": "*Client",
+    "openai": "**",
+    "anthropic": (
+        "*Anthropic* *Client *Stream *StreamManager resources file_from_path default_credentials "
+        "CredentialsFile WorkloadIdentityCredentials exchange_federation_assertion"
+    ),
+    "docker": "from_env from_context *Client ContextAPI models",
+    "kubernetes": (
+        "*Api *Client load_*config* new_client_from_* list_kube_config_contexts Watch stream.stream "
+        "portforward create_from_* get_*_metrics* *Informer*"
+    ),
+    "hvac": "*Client api *Adapter",
+    "consul": "Consul",
+    "etcd3": "client *Client Lock",
+    "memcache": "Client",
+    "pymemcache": "*Client",
+}
+
+
 HAZARDS: tuple[Hazard, ...] = (
     Hazard(
         "DT101",
@@ -125,7 +247,7 @@ HAZARDS: tuple[Hazard, ...] = (
             "numpy.random.mtrand.*",
             "ssl.RAND_bytes",
             "hash",
-            "faker.**",
+            *_all_of("faker.**", "Faker Factory Generator"),
         ),
         pure=("secrets.compare_digest", "numpy.random.SeedSequence", "numpy.random.Generator"),
     ),
@@ -224,118 +346,26 @@ HAZARDS: tuple[Hazard, ...] = (
             *_each("asyncio.Queue", "get put get_nowait put_nowait"),
             *_each("numpy", "load save loadtxt savetxt fromfile"),
             *_each("pandas", "read_csv read_sql read_json read_excel read_parquet read_table"),
-            *(
-                f"{module}.**"
-                for module in [
-                    "socket",
-                    "socketserver",
-                    "ssl",
-                    "urllib3",
-                    "aiohttp",
-                    "http.client",
-                    "urllib.request",
-                    "xmlrpc.client",
-                    "ftplib",
-                    "smtplib",
-                    "imaplib",
-                    "poplib",
-                    "telnetlib",
-                    "nntplib",
-                    "paramiko",
-                    "grpc",
-                    "websocket",
-                    "websockets",
-                    "pycurl",
-                    "sqlite3",
-                    "psycopg",
-                    "psycopg2",
-                    "psycopg_pool",
-                    "asyncpg",
-                    "pymysql",
-                    "MySQLdb",
-                    "mysql",
-                    "pymongo",
-                    "motor",
-                    "redis",
-                    "aioredis",
-                    "cassandra",
-                    "pyodbc",
-                    "oracledb",
-                    "cx_Oracle",
-                    "duckdb",
-                    "elasticsearch",
-                    "opensearchpy",
-                    "peewee",
-                    "subprocess",
-                    "tempfile",
-                    "shutil",
-                    "glob2",
-                    "boto3",
-                    "botocore",
-                    "aiobotocore",
-                    "google.cloud",
-                    "googleapiclient",
-                    "kafka",
-                    "confluent_kafka",
-                    "aiokafka",
-                    "pika",
-                    "aio_pika",
-                    "celery",
-                    "kombu",
-                    "stripe",
-                    "twilio",
-                    "sendgrid",
-                    "slack_sdk",
-                    "openai",
-                    "anthropic",
-                    "docker",
-                    "kubernetes",
-                    "pysftp",
-                    "fsspec",
-                    "s3fs",
-                    "aiofiles",
-                    "minio",
-                    "hvac",
-                    "consul",
-                    "etcd3",
-                    "nats",
-                    "paho",
-                    "memcache",
-                    "pymemcache",
-                    "snowflake",
-                    "tinydb",
-                ]
-            ),
+            *(name for module, parts in _CONNECTS.items() for name in _all_of(f"{module}.**", parts)),
             *_all_of("requests", "get post put patch delete head options request session Session api"),
             *_all_of("requests.sessions", "session Session"),
             *_all_of("requests.adapters.HTTPAdapter", "send"),
             *_all_of("httpx", "get post put patch delete head options request stream Client AsyncClient"),
             *_all_of("httpx", "HTTPTransport AsyncHTTPTransport create_ssl_context"),
-            *_all_of("sqlalchemy.**", "*create_*engine *engine_from_config Engine Connection AsyncEngine"),
-            *_all_of("sqlalchemy.**", "AsyncConnection Session AsyncSession *sessionmaker *scoped_session"),
-            *_all_of("sqlalchemy.**", "create_session object_session Query raw_connection"),
-            *_all_of("sqlalchemy.**.MetaData", "create_all drop_all reflect"),
-            *_all_of("sqlalchemy.pool", "*Pool"),
-            *_all_of("azure.**", "*Client *Credential"),
-            *_all_of("azure.storage.blob.**", "upload_blob_to_url download_blob_from_url"),
-            *_all_of("azure.core.pipeline", "**"),
-            *_all_of("azure.monitor", "**"),
         ),
         reads=(),
         pure=(
             *_each("socket", "htons htonl ntohs ntohl inet_aton inet_ntoa inet_pton inet_ntop"),
-            *_each("urllib3", "Retry Timeout make_headers util.**"),
-            "aiohttp.ClientTimeout",
-            "shutil.Error",
+            *_each("socket", "AddressFamily AddressInfo MsgFlag SocketKind CMSG_LEN CMSG_SPACE"),
+            *_each("socket", "timeout error herror gaierror"),
             *_each("azure.core", "credentials.** credentials_async.**"),
             "azure.functions.**",
             "azure.durable_functions.**",
-            *_each("subprocess", "CompletedProcess list2cmdline"),
-            "urllib.request.Request",
             *_each("boto3.dynamodb", "conditions.** types.**"),
-            "botocore.config.Config",
-            *_each("psycopg", "sql.**"),
-            *_each("psycopg2", "sql.**"),
+            "google.cloud.**.types.**",
+            *_each("openai", "types.** BaseModel NotGiven Omit Timeout pydantic_*"),
+            *_each("duckdb", "typing.** value.** *Expression *Value *_type col lit"),
+            *_each("stripe", "**.construct_from params.** util.** StripeObject"),
         ),
         audits=(
             "open",
@@ -377,7 +407,7 @@ HAZARDS: tuple[Hazard, ...] = (
             "psutil.**",
             "resource.**",
             "dotenv.**",
-            "decouple.**",
+            *_all_of("decouple", "config Config AutoConfig Repository*"),
             "gc.get_objects",
             "time.tzset",
         ),
@@ -387,7 +417,10 @@ HAZARDS: tuple[Hazard, ...] = (
             *_each("sys", "maxsize byteorder prefix implementation"),
             *_each("time", "tzname timezone altzone daylight"),
         ),
-        pure=("os.curdir", "locale.Error"),
+        pure=(
+            *("os.curdir", "locale.Error", "resource.struct_rusage"),
+            *_each("psutil", "NoSuchProcess AccessDenied ZombieProcess TimeoutExpired"),
+        ),
         audits=(*_each("os", "putenv unsetenv chdir"), "socket.gethostname"),
     ),
     Hazard(

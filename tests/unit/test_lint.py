@@ -125,8 +125,57 @@ def test_a_name_that_fits_a_pattern_is_found_and_what_is_pure_is_not():
         "azure.storage.blob.BlobServiceClient.from_connection_string",
         "azure.identity.aio.DefaultAzureCredential",
         "azure.cosmos.CosmosClient.get_database_client.get_container_client",
+        "azure.cosmos.ContainerProxy.read_item",
+        "azure.core.pipeline.transport.RequestsTransport",
+        "azure.monitor.opentelemetry.configure_azure_monitor",
         "subprocess.run",
         "boto3.client",
+        "boto3.client.put_object",
+        "boto3.session.Session",
+        "botocore.session.get_session",
+        "aiohttp.ClientSession.get",
+        "aiohttp.request",
+        "google.cloud.firestore.Client.collection.document.get",
+        "google.cloud.storage.Blob.download_as_bytes",
+        "google.cloud.pubsub_v1.PublisherClient.publish",
+        "googleapiclient.discovery.build",
+        "kubernetes.client.CoreV1Api.list_namespaced_pod",
+        "kubernetes.client.ApiClient",
+        "kubernetes.config.load_incluster_config",
+        "kubernetes.watch.Watch.stream",
+        "grpc.insecure_channel",
+        "grpc.aio.secure_channel.unary_unary",
+        "redis.from_url",
+        "redis.asyncio.Redis.get",
+        "pymongo.MongoClient.__getitem__",
+        "pymongo.collection.Collection.find_one",
+        "psycopg.AsyncConnection.connect",
+        "psycopg2.connect.cursor.execute",
+        "psycopg2.extras.execute_values",
+        "mysql.connector.connect",
+        "elasticsearch.Elasticsearch.search",
+        "elasticsearch.helpers.bulk",
+        "elasticsearch.dsl.Search.query.execute",
+        "celery.group.apply_async",
+        "celery.chain.__call__",
+        "pika.BlockingConnection",
+        "confluent_kafka.Producer.produce",
+        "nats.connect",
+        "paho.mqtt.publish.single",
+        "openai.chat.completions.create",
+        "anthropic.AsyncAnthropic",
+        "stripe.Charge.create",
+        "docker.from_env.containers.run",
+        "urllib3.PoolManager.request",
+        "urllib.request.urlopen",
+        "websockets.sync.client.connect",
+        "smtplib.SMTP_SSL",
+        "http.client.HTTPSConnection.request",
+        "paramiko.SSHClient.connect",
+        "tempfile.NamedTemporaryFile",
+        "shutil.rmtree",
+        "fsspec.open_files",
+        "tinydb.TinyDB",
     ],
 )
 def test_what_a_well_known_library_does_with_the_world_is_a_hazard(name):
@@ -151,6 +200,59 @@ PURE = [
     "boto3.dynamodb.conditions.Key('a').eq(1)",
     "psycopg.sql.SQL('a').format(order)",
     "urllib3.util.parse_url('http://x')",
+    "urllib3.HTTPHeaderDict(a=1).items()",
+    "urllib.request.url2pathname('a')",
+    "http.client.HTTPMessage().items()",
+    "xmlrpc.client.dumps((1,))",
+    "subprocess.TimeoutExpired('a', 1)",
+    "shutil.ignore_patterns('*.pyc')",
+    "ssl.PEM_cert_to_DER_cert(order)",
+    "socket.timeout('late')",
+    "sqlite3.Binary(b'a')",
+    "smtplib.quoteaddr('a')",
+    "aiohttp.ClientTimeout(5).total",
+    "aiohttp.BasicAuth('a', 'b').encode()",
+    "aiohttp.FormData({'a': 1})",
+    "kubernetes.client.V1Pod(metadata=kubernetes.client.V1ObjectMeta(name='a')).to_dict()",
+    "kubernetes.utils.parse_quantity('1Gi')",
+    "google.cloud.firestore.SERVER_TIMESTAMP",
+    "google.cloud.firestore.Increment(1)",
+    "google.cloud.pubsub_v1.types.PubsubMessage(data=b'a')",
+    "azure.core.exceptions.ResourceNotFoundError('a').message",
+    "azure.core.pipeline.policies.RetryPolicy(retry_total=3)",
+    "azure.servicebus.ServiceBusMessage('a').body",
+    "azure.eventhub.EventHubSharedKeyCredential('a', 'b')",
+    "azure.cosmos.PartitionKey('/id')",
+    "azure.monitor.query.LogsBatchQuery('a', 'b', timespan=None)",
+    "boto3.s3.transfer.TransferConfig(max_concurrency=2)",
+    "botocore.config.Config(retries={})",
+    "grpc.StatusCode('a')",
+    "grpc.ssl_channel_credentials(b'a')",
+    "redis.backoff.ExponentialBackoff(1)",
+    "redis.commands.search.query.Query('*').paging(0, 1)",
+    "pymongo.UpdateOne({}, {})",
+    "pymongo.IndexModel('a').document",
+    "psycopg.types.json.Jsonb({})",
+    "psycopg2.extras.Json({})",
+    "elasticsearch.dsl.Q('match', title='a')",
+    "celery.schedules.crontab(hour=1)",
+    "celery.exceptions.Retry('a')",
+    "pika.BasicProperties(delivery_mode=2)",
+    "kafka.TopicPartition('a', 1)",
+    "openai.types.chat.ChatCompletionMessage(role='a', content='b')",
+    "openai.NotGiven()",
+    "stripe.Event.construct_from(order, 'key')",
+    "docker.types.Mount('a', 'b')",
+    "websockets.ConnectionClosed(None, None)",
+    "paho.mqtt.properties.Properties(1)",
+    "twilio.twiml.voice_response.VoiceResponse().say('a')",
+    "sendgrid.helpers.mail.Mail('a', 'b')",
+    "slack_sdk.models.blocks.SectionBlock(text='a').to_dict()",
+    "snowflake.snowpark.functions.col('a')",
+    "cassandra.query.SimpleStatement('a')",
+    "tinydb.where('a')",
+    "psutil.NoSuchProcess(1)",
+    "decouple.Csv()",
 ]
 
 
@@ -189,6 +291,8 @@ USE = "    yield c.call_activity('work', input=time.time())\n"
         "import durabletask.task as t\ndef flow(c: t.OrchestrationContext, _):\nUSE\n",
         "def flow(c: 'OrchestrationContext', _):\nUSE\n",
         "def flow(ctx, _):\n    yield ctx.call_activity('work', input=time.time())\n",
+        "def flow(ctx, _):\n    yield ctx.call_activity_with_retry('work', None, time.time())\n",
+        "def flow(context):\n    yield context.call_http('GET', f'https://x/{time.time()}')\n",
         "@app.orchestration_trigger(context_name='c')\ndef flow(c):\nUSE\n",
         "def flow(c, _):\nUSE\ndef parent(ctx, _):\n    yield ctx.call_sub_orchestrator(flow)\n",
         "def flow(c, _):\nUSE\ndef test(client):\n    client.schedule_new_orchestration(flow)\n",
@@ -706,7 +810,7 @@ def test_findings_for_github_are_one_line_each(shell):
     ],
 )
 def test_a_fix_changes_nothing_else_and_leaves_no_finding(before, after, lint, tmp_path):
-    rest = "\nyield ctx.call_activity(work)"
+    rest = "\ndef others():\n    return datetime, time, uuid\nyield ctx.call_activity(work)"
     report = lint(body(before + rest))
     assert len(report.findings) == 1
     assert len(fix_paths(report, root=tmp_path)) == 1
@@ -722,7 +826,7 @@ def test_a_fix_adds_the_import_that_it_needs(tmp_path):
     )
     fix_paths(lint_paths([file], root=tmp_path), root=tmp_path)
     fixed = file.read_bytes()
-    assert b"import time\r\nfrom datetime import timedelta\r\n\r\n\r\ndef flow" in fixed
+    assert fixed.startswith(b'"""Waits."""\r\nfrom datetime import timedelta\r\n\r\n\r\ndef flow')
     assert b"    yield ctx.create_timer(timedelta(seconds=3))\r\n" in fixed
     ast.parse(fixed)
 
@@ -781,6 +885,9 @@ def test_the_shell_shows_what_it_would_fix_and_changes_nothing(options, shell):
     rows = result.stdout.splitlines()
     assert rows[:2] == ["--- a/flow.py", "+++ b/flow.py"]
     assert [row for row in rows[2:] if row.startswith(("+", "-"))] == [
+        "-import time",
+        "-from datetime import datetime, timedelta, timezone",
+        "+from datetime import timedelta, timezone",
         "-    time.sleep(1); at = datetime.utcnow()",
         "+    yield ctx.create_timer(timedelta(seconds=1)); at = ctx.current_utc_datetime",
     ]
@@ -841,13 +948,13 @@ def test_code_that_is_nested_too_deeply_is_a_note(lint):
     ("encoding", "newline"), [("latin-1", "\n"), ("utf-8-sig", "\r\n"), ("utf-8", "\r"), ("utf-8", "\n")]
 )
 def test_a_fix_keeps_the_encoding_and_the_line_ends(encoding, newline, tmp_path):
-    head = f"# coding: {encoding.removesuffix('-sig')}\nimport time\n"
+    head = f"# coding: {encoding.removesuffix('-sig')}\nimport time, os  # é\n"
     flow = "def flow(ctx):\n    at = 'é'; time.sleep(1)\n    yield ctx.create_timer(at)\n"
     fixed = flow.replace("time.sleep(1)", "yield ctx.create_timer(timedelta(seconds=1))")
     file = tmp_path / "flow.py"
     file.write_bytes((head + flow).replace("\n", newline).encode(encoding))
     assert len(fix_paths(lint_paths([file], root=tmp_path), root=tmp_path)) == 1
-    expected = head + "from datetime import timedelta\n" + fixed
+    expected = head + "from datetime import timedelta\n" + fixed  # a comment keeps an import
     assert file.read_bytes() == expected.replace("\n", newline).encode(encoding)
     assert fix_paths(lint_paths([file], root=tmp_path), root=tmp_path) == []
 
@@ -869,7 +976,115 @@ def test_an_import_for_type_checkers_alone_is_not_used_by_a_fix(tmp_path):
         "def flow(ctx):\n    time.sleep(1)\n    yield ctx.create_timer(1)\n"
     )
     fix_paths(lint_paths([file], root=tmp_path), root=tmp_path)
-    assert file.read_text().splitlines()[2] == "from datetime import timedelta"
+    assert file.read_text().splitlines()[1] == "from datetime import timedelta"
+
+
+IMPORTS = [  # before, after, what else is in the module
+    ("import time", "", ""),
+    ("import time, os", "import os", ""),
+    ("import os, time", "import os", ""),
+    ("import os, time, sys", "import os, sys", ""),
+    ("import time as t, uuid as u", "", ""),
+    ("import os, time as t, uuid as u, sys", "import os, sys", ""),
+    ("import time as t, os, sys, uuid as u", "import os, sys", ""),
+    ("import os, time as t, uuid as u", "import os", ""),
+    ("import time as t, uuid as u, os", "import os", ""),
+    ("import os.path, time", "import os.path", ""),
+    ("from time import sleep", "", ""),
+    ("from time import sleep, gmtime", "from time import gmtime", ""),
+    ("from time import (\n    gmtime,\n    sleep,\n)", "from time import (\n    gmtime,\n)", ""),
+    ("from time import (\n    sleep,\n    gmtime,\n)", "from time import (\n    gmtime,\n)", ""),
+    ("from time import (gmtime, \\\n    sleep)", "from time import (gmtime)", ""),
+    ("if True:\n    import time\n    x = 1", "if True:\n    x = 1", ""),
+    ("import time", "", '"""It takes time."""'),
+    *(
+        (stays, stays, more)
+        for stays, more in [
+            ("import time", "later = lambda: time.monotonic()"),
+            ("import time", "def later(at: 'time.struct_time'): ..."),
+            ("import time", "__all__ = ['flow', 'time']"),
+            ("import time", "def later():\n    global time\n    time = 1"),
+            ("import time", 'def later():\n    """>>> time.sleep(1)"""'),
+            ("import time  # noqa: F401", ""),
+            ("import time; x = 1", ""),
+            ("try:\n    import time\nexcept ImportError:\n    pass", ""),
+            ("from time import *", ""),
+        ]
+    ),
+    ("import uuid\nimport time", "import uuid", ""),  # which was not used before
+]
+
+
+@pytest.mark.parametrize(("before", "after", "more"), IMPORTS)
+def test_a_fix_takes_away_the_import_that_it_made_unused_and_no_other(before, after, more, tmp_path):
+    file = tmp_path / "flow.py"
+    use = "t.sleep(1)" if "as t" in before else "sleep(1)" if "from" in before else "time.sleep(1)"
+    ids = "\n    a = str(u.uuid4())" if "as u" in before else ""
+    rest = f"\n{more}\ndef flow(ctx):\n    {{}}{ids}\n    yield ctx.create_timer(1)\n"
+    file.write_text(before + rest.format(use))
+    fix_paths(lint_paths([file], root=tmp_path), root=tmp_path)
+    timer = "yield ctx.create_timer(timedelta(seconds=1))"
+    fixed = (after + rest.format(timer)).replace("str(u.uuid4())", "ctx.new_uuid()")
+    found = file.read_text().replace("from datetime import timedelta\n", "")
+    assert found.strip("\n") == fixed.strip("\n")
+    compile(file.read_text(), "flow.py", "exec")
+
+
+def test_an_import_in_a_function_goes_and_one_of_a_package_stays(lint, tmp_path):
+    source = "def flow(ctx):\n    import time\n    time.sleep(1)\n    yield ctx.create_timer(1)\n"
+    report = lint({"flow.py": source, "shop/__init__.py": source})
+    fix_paths(report, root=tmp_path)
+    assert "import time\n" not in (tmp_path / "flow.py").read_text()
+    assert "    import time\n" in (tmp_path / "shop/__init__.py").read_text()
+
+
+@pytest.mark.parametrize(("result", "expected"), [("1", []), ("time.time()", ["DT101"])])
+@pytest.mark.parametrize("how", ["@traced", "@traced(name='x')"])
+def test_a_decorator_that_may_be_called_first_is_no_orchestrator(how, result, expected, lint):
+    source = f"""
+        import time
+        from durabletask.task import OrchestrationContext
+
+        def traced(function=None, *, name=None):
+            def wrap(function):
+                def inner(ctx, order):
+                    yield ctx.call_activity("traced", input={result})
+                    return (yield from function(ctx, order))
+                return inner
+            if function is not None:
+                return wrap(function)
+            return wrap
+
+        {how}
+        def flow(ctx: OrchestrationContext, order):
+            yield ctx.call_activity("work")
+    """
+    assert [found.code for found in lint(source).findings if found.severity != "note"] == expected
+
+
+def test_what_takes_no_context_is_no_orchestrator_though_a_decorator_gives_it(lint):
+    source = """
+        def holding(function):
+            def held():
+                return function
+            return held
+
+        @holding
+        def flow(ctx, order):
+            yield ctx.call_activity("work")
+    """
+    assert codes(lint(source)) == []
+
+
+def test_a_package_in_directories_that_are_no_packages_is_followed(lint):
+    report = lint(
+        {
+            "org/team/shop/steps.py": "import time\ndef now():\n    return time.time()\n",
+            "flow.py": "from org.team.shop.steps import now\n"
+            "def flow(ctx):\n    yield ctx.call_activity('work', input=now())\n",
+        }
+    )
+    assert [(found.path, found.code) for found in report.findings] == [("org/team/shop/steps.py", "DT101")]
 
 
 # -- what is followed
@@ -1007,6 +1222,20 @@ def test_what_real_code_does_is_no_hazard(text, lint):
         "done = False\nwhile not done:\n    yield ctx.call_activity(work)",
         "more = True\nwhile more:\n    yield ctx.call_activity(work)",
         "def poll(ctx):\n    yield ctx.call_activity(work)\n    yield from poll(ctx)\nyield from poll(ctx)",
+        "for i in iter(lambda: 0, 1):\n    yield ctx.call_activity(work)",
+        "import itertools\nfor _ in itertools.count():\n    yield ctx.call_activity(work)",
+        "from itertools import cycle\nfor _ in cycle(order):\n    yield ctx.call_activity(work)",
+        "import itertools\nn = itertools.count(1)\nfor _ in n:\n    yield ctx.call_activity(work)",
+        "import itertools as i\nfor n, _ in enumerate(i.repeat(1)):\n    yield ctx.call_activity(work)",
+        "import itertools as i\nfor n in zip(i.count(), i.cycle('a')):\n    yield ctx.call_activity(work)",
+        "import itertools as i\nfor n in map(str, i.count()):\n    yield ctx.call_activity(work)",
+        "import itertools as i\nfor n in (n * 2 for n in i.count()):\n    yield ctx.call_activity(work)",
+        "import itertools as i\nfor n in i.chain(order, i.repeat(1)):\n    yield ctx.call_activity(work)",
+        "def a(ctx):\n    yield ctx.call_activity(work)\n    yield from b(ctx)\n"
+        "def b(ctx):\n    yield from a(ctx)\nyield from a(ctx)",
+        "def a(ctx):\n    yield from b(ctx)\ndef b(ctx):\n    return (yield from c(ctx))\n"
+        "def c(ctx):\n    yield ctx.call_activity(work)\n    result = yield from a(ctx)\n"
+        "    return result\nyield from a(ctx)\nyield from b(ctx)",
     ],
 )
 def test_a_loop_that_never_ends_is_found_however_it_is_written(text, lint):
@@ -1020,6 +1249,21 @@ def test_a_loop_that_never_ends_is_found_however_it_is_written(text, lint):
         "import itertools\nfor _ in itertools.repeat(None):\n    yield ctx.call_activity(work)\n    break",
         "for i in iter(int, 0):\n    yield ctx.call_activity(work)",
         "for i in iter(order.pop, 1):\n    yield ctx.call_activity(work)",
+        "for i in iter(lambda: 1, 1):\n    yield ctx.call_activity(work)",
+        "for i in iter(lambda: order.pop(), 1):\n    yield ctx.call_activity(work)",
+        "import itertools as i\nfor n, _ in zip(i.count(), order):\n    yield ctx.call_activity(work)",
+        "import itertools as i\nfor n in i.islice(i.count(), 3):\n    yield ctx.call_activity(work)",
+        "import itertools as i\nfor n in i.takewhile(order, i.count()):\n    yield ctx.call_activity(work)",
+        "import itertools as i\nfor n in enumerate(i.repeat(1, 3)):\n    yield ctx.call_activity(work)",
+        "import itertools as i\nfor n in i.count():\n    yield ctx.call_activity(work)\n"
+        "    if n > 3:\n        break",
+        "import itertools as i\nfor n in i.count():\n    yield ctx.call_activity(work)\n"
+        "    ctx.continue_as_new(n)\n    return",
+        "def a(ctx, n):\n    yield ctx.call_activity(work)\n    yield from b(ctx, n)\n"
+        "def b(ctx, n):\n    if n > 3:\n        ctx.continue_as_new(n)\n        return\n"
+        "    yield from a(ctx, n + 1)\nyield from a(ctx, order)",
+        "def a(ctx, n):\n    if n:\n        yield from b(ctx, n)\n"
+        "def b(ctx, n):\n    yield from a(ctx, n - 1)\nyield from a(ctx, order)",
         "done = False\nwhile not done:\n    done = yield ctx.call_activity(work)",
         "done = False\nwhile not done:\n    yield ctx.call_activity(work)\n    break",
         "done = True\nwhile not done:\n    yield ctx.call_activity(work)",
@@ -1086,6 +1330,61 @@ def test_what_a_base_of_another_package_does_with_the_world_is_a_hazard(lint):
     assert codes(lint(body(text))) == ["DT105"]
 
 
+SUPER = """
+from durabletask.task import OrchestrationContext
+import time
+{above}
+class Mine({bases}):
+    def run(self, ctx):
+        return {use}
+
+def flow(ctx: OrchestrationContext, order):
+    yield ctx.call_activity("work", input=Mine().run(ctx))
+"""
+BASE = "class Base:\n    def start(self):\n        return {}\n"
+
+
+@pytest.mark.parametrize(
+    ("above", "bases", "use", "expected"),
+    [
+        ("from elsewhere import Base", "Base", "super().start()", ["DT900"]),
+        ("import elsewhere", "elsewhere.Base", "super(Mine, self).start()", ["DT900"]),
+        ("from .gone import Base", "Base", "super().start()", ["DT900"]),
+        ("from elsewhere import Base\nclass Mid(Base): ...", "Mid", "super().start()", ["DT900"]),
+        ("from requests import Session", "Session", "super().get('x')", ["DT105"]),
+        (BASE.format("time.time()"), "Base", "super().start()", ["DT101"]),
+        (
+            BASE.format("self.at()\n    def at(self):\n        return 1"),
+            "Base",
+            "super().start()\n    def at(self):\n        return time.time()",
+            ["DT101"],
+        ),
+        (
+            "class Mixin:\n    def start(self):\n        return super().start()\n"
+            + BASE.format("time.time()"),
+            "Mixin, Base",
+            "self.start()",
+            ["DT101"],
+        ),
+        ("class Other: ...\n" + BASE.format("time.time()"), "Other, Base", "super().start()", ["DT101"]),
+        (
+            "class Base:\n    @property\n    def at(self):\n        return time.time()\n",
+            "Base",
+            "super().at",
+            ["DT101"],
+        ),
+        (BASE.format("1"), "Base", "super().start()", []),
+        ("from abc import ABC", "ABC", "super().__repr__()", []),
+        ("", "object", "super().__init__()", []),
+        ("from elsewhere import Base", "Base", "super().__init__(1)", []),
+    ],
+)
+def test_super_is_followed_into_the_project_and_what_is_outside_of_it_is_a_note(
+    above, bases, use, expected, lint
+):
+    assert codes(lint(SUPER.format(above=above, bases=bases, use=use))) == expected
+
+
 # -- places
 
 
@@ -1101,6 +1400,74 @@ def test_sarif_names_files_by_uri_and_says_what_columns_are(shell):
     assert run["columnKind"] == "unicodeCodePoints"
     place = run["results"][0]["locations"][0]["physicalLocation"]
     assert place["artifactLocation"]["uri"] == "my%20flows/%C3%A4.py"
+
+
+EVERYTHING = """
+import elsewhere, logging, time
+from durabletask.task import OrchestrationContext
+
+def now():
+    return time.time()
+
+def flow(ctx: OrchestrationContext, order):
+    elsewhere.call(ctx)
+    now()
+    logging.info("x")
+    exec(order)
+    time.time()  # dt: ignore[DT101]
+    yield ctx.call_activity("work")  # dt: ignore[DT102] nothing is random here
+"""
+SARIF = {  # what its schema allows and requires (*), of what is written here
+    "": {"$schema", "version*", "runs*"},
+    "runs": {"tool*", "columnKind", "results"},
+    "tool": {"driver*"},
+    "driver": {"name*", "version", "rules"},
+    "rules": {"id*", "name", "shortDescription", "fullDescription", "defaultConfiguration"},
+    "defaultConfiguration": {"level"},
+    "results": {"ruleId", "ruleIndex", "level", "message*", "locations", "codeFlows"},
+    "codeFlows": {"threadFlows*"},
+    "threadFlows": {"locations*"},
+    "location": {"physicalLocation", "message"},
+    "locations": {"physicalLocation", "message", "location"},
+    "physicalLocation": {"artifactLocation", "region"},
+    "artifactLocation": {"uri"},
+    "region": {"startLine", "startColumn"},
+    **{key: {"text*"} for key in ["message", "shortDescription", "fullDescription"]},
+}
+
+
+def test_sarif_of_every_kind_of_finding_is_as_its_schema_says(shell):
+    Path("all.py").write_text(EVERYTHING)
+    Path("broken.py").write_text("def flow(:  # dt: yield")
+    document = json.loads(shell(".", "--format", "sarif").output)
+    found = {result["ruleId"]: result["level"] for result in document["runs"][0]["results"]}
+    assert found == {
+        "DT101": "error",
+        "DT116": "warning",
+        "DT900": "note",
+        "DT901": "warning",
+        "DT902": "warning",
+    }
+
+    def check(part, name):
+        if isinstance(part, list):
+            assert part, f"{name} is empty"
+            for one in part:
+                check(one, name)
+        elif isinstance(part, dict):
+            assert part.keys() <= {key.rstrip("*") for key in SARIF[name]}, name
+            assert part.keys() >= {key.rstrip("*") for key in SARIF[name] if key.endswith("*")}, name
+            for key, value in part.items():
+                check(value, key)
+        elif name == "level":
+            assert part in ("error", "warning", "note")
+        elif name in ("startLine", "startColumn"):
+            assert part >= 1
+        elif name == "uri":
+            assert re.fullmatch(r"[\w./%-]+", part, re.ASCII)
+
+    check(document, "")
+    assert document["version"] == "2.1.0"
 
 
 def test_a_path_that_is_a_loop_of_links_is_refused(shell):

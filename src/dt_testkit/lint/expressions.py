@@ -16,7 +16,6 @@ from dt_testkit.lint.values import (
     External,
     Function,
     Generator,
-    Instance,
     Made,
     Replaying,
     Task,
@@ -60,6 +59,8 @@ def _name(it: Interpreter, frame: Frame, node: ast.Name) -> Value:
 
 
 def _attribute(it: Interpreter, frame: Frame, node: ast.Attribute) -> Value:
+    if names.is_super(node.value):
+        return objects.above(it, frame, node)
     return objects.attribute(it, frame, node, evaluate(it, frame, node.value), node.attr)
 
 
@@ -279,7 +280,9 @@ def _dict_comp(it: Interpreter, frame: Frame, node: ast.DictComp) -> Value:
 
 def _call(it: Interpreter, frame: Frame, node: ast.Call) -> Value:
     receiver: Value = UNKNOWN
-    if isinstance(node.func, ast.Attribute):
+    if isinstance(node.func, ast.Attribute) and names.is_super(node.func.value):
+        function = objects.above(it, frame, node.func)
+    elif isinstance(node.func, ast.Attribute):
         quiet = set(frame.consumed)
         receiver = evaluate(it, frame, node.func.value)
         if node.func.attr in ("append", "extend", "add", "insert") and isinstance(node.func.value, ast.Name):
@@ -306,10 +309,6 @@ def _call(it: Interpreter, frame: Frame, node: ast.Call) -> Value:
         special = calls.method_of_value(it, frame, node, receiver, node.func, args)
         if special is not None:
             return special
-    if isinstance(function, External) and function.name == "super" and frame.info and frame.info.owner:
-        for base in objects.bases(it, frame.info.owner):
-            if isinstance(base, Class):
-                return Instance(base.info)
     if function is UNKNOWN and isinstance(node.func, ast.Attribute) and frame.in_run:
         inherited = objects.inherited(it, receiver, node.func.attr)
         if inherited is not None:

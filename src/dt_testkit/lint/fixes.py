@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from difflib import unified_diff
 from typing import TYPE_CHECKING
 
+from dt_testkit.lint.imports import without_unused
 from dt_testkit.lint.project import Imported, Scope
 from dt_testkit.lint.values import Context
 
@@ -201,6 +202,8 @@ def apply(path: Path, shown: str, fixes: Iterable[Fix], *, write: bool) -> Rewri
         rows = source.splitlines(keepends=True)
         source = b"".join([*rows[:at], (import_ + newline).encode(), *rows[at:]])
     try:
+        if path.name != "__init__.py":  # of which imports are for others
+            source = without_unused(before, source.decode()).encode()
         ast.parse(source.decode())
     except SyntaxError:  # rather leave it than break it
         return Rewritten(shown, before, before, ())

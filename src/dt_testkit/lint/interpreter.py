@@ -52,6 +52,10 @@ class Interpreter:
         self._taints_of: dict[object, list[Taint]] = {}
         self._stack: list[FunctionInfo] = []
         self.entered: set[FunctionInfo] = set()
+        self.always: dict[FunctionInfo, dict[FunctionInfo, None]] = {}
+        """What a function delegates to whatever happens in it."""
+        self.circles: dict[frozenset[FunctionInfo], ast.AST] = {}
+        """Functions that always lead to each other, and where that was found."""
         self.strangers: set[str] = set()
         """What was called of other packages: each is noted once."""
 
@@ -69,7 +73,7 @@ class Interpreter:
                 if isinstance(wrapper, Function) and not wrapper.info.is_generator:
                     result = calls.call(self, frame, decorator, wrapper, [value], {})
                     if any(isinstance(one, Function | Partial) for one in each(result)):
-                        value = result
+                        value = _innermost(result)
         return value
 
     def orchestrator(self, function: Function, partial: Partial | None = None) -> None:
@@ -98,7 +102,7 @@ class Interpreter:
         self.run(function, given, keywords, (), delegated=True, is_orchestrator=surely)
         decorated = self.decorated(info, None)
         for one in each(decorated):
-            if isinstance(one, Function) and one.info is not info:
+            if isinstance(one, Function) and one.info is not info and one.info.parameters:
                 self.run(one, [Context(), UNKNOWN], {}, (), delegated=True, is_orchestrator=True)
 
     def run(
@@ -242,3 +246,9 @@ class Interpreter:
 
     def place(self, frame: Frame, node: ast.AST) -> str:
         return f"{frame.module.shown}:{getattr(node, 'lineno', 1)} {frame.name}"
+
+
+def _innermost(value: Value) -> Value:
+    """Without the functions that make others of it: a decorator gives them if it is called without one."""
+    made_in = {one.info.outer for one in each(value) if isinstance(one, Function)}
+    return join(one for one in each(value) if not isinstance(one, Function) or one.info.scope not in made_in)

@@ -262,6 +262,11 @@ def _outer(it: Interpreter, frame: Frame, node: ast.Name, scope: Scope) -> Value
     return value
 
 
+def is_super(node: ast.AST) -> bool:
+    """Whether an expression is a call of `super`."""
+    return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "super"
+
+
 def is_outer(it: Interpreter, frame: Frame, name: str) -> Scope | None:
     """The scope of a name that outlives the run; None if it is of the run, or not of the project."""
     env: Env | None = frame.env

@@ -140,6 +140,34 @@ def bases(it: Interpreter, info: ClassInfo) -> list[Value]:
     return found
 
 
+def above(it: Interpreter, frame: Frame, node: ast.Attribute) -> Value:
+    """What `super()` has under a name: the classes after the one that the method is in have it."""
+    owner = frame.info.owner if frame.info is not None else None
+    if frame.info is None or owner is None:
+        return UNKNOWN
+    first = frame.info.parameters[0].arg if frame.info.parameters else ""
+    given = frame.env.names.get(first)
+    value = given if isinstance(given, Instance | Class) else Instance(owner)
+    line = _lineage(it, value.info)
+    if Class(owner) not in line:
+        line = _lineage(it, owner)
+    after = line[line.index(Class(owner)) + 1 :]
+    for base in after:
+        if isinstance(base, Class) and node.attr in base.info.scope.bindings:
+            return _member_value(it, frame, node, value, node.attr, base.info)
+    foreign = [base for base in after if isinstance(base, External) and "." in base.name]
+    foreign.sort(key=lambda base: base.name.partition(".")[0] in OUTSIDE)
+    return External(f"{foreign[0].name}.{node.attr}") if foreign else UNKNOWN
+
+
+def _lineage(it: Interpreter, info: ClassInfo, depth: int = 0) -> list[Value]:
+    """A class and what it is derived from, in the order in which Python looks for a name."""
+    found: list[Value] = [Class(info)]
+    for base in bases(it, info) if depth < 8 else ():
+        found += _lineage(it, base.info, depth + 1) if isinstance(base, Class) else [base]
+    return list(reversed(dict.fromkeys(reversed(found))))
+
+
 def inherited(it: Interpreter, value: Value, name: str) -> External | None:
     """The method of another package that an object of the project has from a base of its class."""
     for one in each(value):
@@ -208,8 +236,15 @@ def _attribute_of_one(it: Interpreter, frame: Frame, node: ast.AST, value: Value
     return UNKNOWN
 
 
-def _member_value(it: Interpreter, frame: Frame, node: ast.AST, value: Instance | Class, name: str) -> Value:
-    member = member_of(it, value.info, name)
+def _member_value(
+    it: Interpreter,
+    frame: Frame,
+    node: ast.AST,
+    value: Instance | Class,
+    name: str,
+    above: ClassInfo | None = None,
+) -> Value:
+    member = member_of(it, above or value.info, name)
     if isinstance(member, FunctionInfo):
         if member.is_decorated("property", "cached_property") and isinstance(value, Instance):
             return it.enter(frame, node, Function(member, value), [], {})

@@ -57,8 +57,11 @@ _DECORATORS = frozenset(
 _DURABLE = frozenset(
     [
         "call_activity",
+        "call_activity_with_retry",
         "call_sub_orchestrator",
+        "call_sub_orchestrator_with_retry",
         "call_entity",
+        "call_http",
         "create_timer",
         "wait_for_external_event",
         "continue_as_new",

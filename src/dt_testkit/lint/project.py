@@ -504,7 +504,9 @@ def _is_module(path: Path) -> bool:
 
 def _is_namespace(directory: Path) -> bool:
     """Whether a directory may be a package without an `__init__.py`: those that have one come first."""
-    return directory.is_dir() and (any(directory.glob("*.py")) or any(directory.glob("*/*.py")))
+    return directory.is_dir() and any(
+        any(directory.glob(pattern)) for pattern in ("*.py", "*/*.py", "*/*/*.py")
+    )
 
 
 def own_nodes(function: AnyFunction) -> Iterator[ast.AST]:

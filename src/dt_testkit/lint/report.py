@@ -108,6 +108,8 @@ def _property(text: str) -> str:
 
 
 def _sarif(report: Report) -> str:
+    from dt_testkit import __version__
+
     def location(path: str, line: int, column: int | None = None, text: str = "") -> dict[str, Any]:
         region: dict[str, Any] = {"startLine": line}
         if column is not None:
@@ -151,7 +153,7 @@ def _sarif(report: Report) -> str:
         "version": "2.1.0",
         "runs": [
             {
-                "tool": {"driver": {"name": "dt-testkit lint", "rules": rules}},
+                "tool": {"driver": {"name": "dt-testkit lint", "version": __version__, "rules": rules}},
                 "columnKind": "unicodeCodePoints",
                 "results": results,
             }

@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING
 from dt_testkit.lint import expressions
 from dt_testkit.lint.project import last_name
 from dt_testkit.lint.rules import tasks
-from dt_testkit.lint.values import UNKNOWN, Collection, Const, External, Made, Replaying, Value, each
+from dt_testkit.lint.values import (
+    UNKNOWN,
+    Collection,
+    Const,
+    External,
+    Function,
+    Made,
+    Replaying,
+    Value,
+    each,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,6 +28,7 @@ if TYPE_CHECKING:
     from dt_testkit.lint.project import FunctionInfo
 
 _EVERYTHING = ("BaseException", "GeneratorExit")
+_ENDLESS = frozenset(["itertools.count", "itertools.cycle"])
 _EMPTY: dict[str, object] = {"int": 0, "float": 0.0, "bool": False, "str": "", "list": [], "dict": {}}
 
 
@@ -106,37 +117,84 @@ def _tests_what_stays(frame: Frame, node: ast.While) -> bool:
 
 
 def endless_for(it: Interpreter, frame: Frame, node: ast.For, iterable: Value) -> None:
-    made = {one.of for one in each(iterable) if isinstance(one, Made)}
-    call = node.iter
-    arguments = len(call.args) + len(call.keywords) if isinstance(call, ast.Call) else 0
-    if (
-        made & {"itertools.count", "itertools.cycle"}
-        or ("itertools.repeat" in made and arguments == 1)
-        or (isinstance(call, ast.Call) and arguments == 2 and _never_gives(it, frame, call))
-    ):
+    if _made(iterable) & _ENDLESS or _never_ends(it, frame, node.iter):
         _endless(it, frame, node)
 
 
-def _never_gives(it: Interpreter, frame: Frame, call: ast.Call) -> bool:
-    """Whether it is `iter(kind, end)`, and making that kind of value never gives that end."""
+def _made(value: Value) -> set[str]:
+    return {one.of for one in each(value) if isinstance(one, Made)}
+
+
+def _never_ends(it: Interpreter, frame: Frame, node: ast.expr) -> bool:
+    """Whether an iterator always has one more."""
+    if isinstance(node, ast.GeneratorExp):
+        return any(_never_ends(it, frame, generator.iter) for generator in node.generators)
     with it.reports.collecting():
-        function, *given = (expressions.evaluate(it, frame, part) for part in (call.func, *call.args))
-    if function != External("iter") or len(given) != 2:
+        value = expressions.evaluate(it, frame, node)
+        function = expressions.evaluate(it, frame, node.func) if isinstance(node, ast.Call) else None
+    if _made(value) & _ENDLESS:
+        return True
+    if not isinstance(node, ast.Call) or not isinstance(function, External):
         return False
-    kind, end = given
-    if not isinstance(kind, External) or not isinstance(end, Const) or kind.name not in _EMPTY:
+    if function.name == "itertools.repeat":
+        return len(node.args) + len(node.keywords) == 1
+    if function.name == "iter" and len(node.args) == 2:
+        return _never_gives(it, frame, *node.args)
+    through = {
+        **dict.fromkeys(("iter", "enumerate", "itertools.accumulate"), node.args[:1]),
+        **dict.fromkeys(("map", "filter", "itertools.filterfalse", "itertools.dropwhile"), node.args[1:]),
+        "zip": node.args,
+    }.get(function.name, ())
+    if function.name == "itertools.chain":
+        return any(_never_ends(it, frame, part) for part in node.args)
+    return bool(through) and all(_never_ends(it, frame, part) for part in through)
+
+
+def _never_gives(it: Interpreter, frame: Frame, make: ast.expr, until: ast.expr) -> bool:
+    """Whether `iter(make, until)` goes on: what is made is always the same, and not that."""
+    with it.reports.collecting():
+        kind, end = expressions.evaluate(it, frame, make), expressions.evaluate(it, frame, until)
+    if not isinstance(end, Const) or end.type in ("bytes", "complex", "ellipsis"):
         return False
-    return end.type not in ("bytes", "complex", "ellipsis") and bool(_EMPTY[kind.name] != end.value)
+    if isinstance(kind, Function) and isinstance(kind.info.node, ast.Lambda):
+        same = kind.info.node.body
+        return isinstance(same, ast.Constant) and bool(same.value != end.value)
+    return isinstance(kind, External) and kind.name in _EMPTY and bool(_EMPTY[kind.name] != end.value)
 
 
 def calls_itself(it: Interpreter, frame: Frame, node: ast.YieldFrom, info: FunctionInfo) -> None:
-    """`yield from` of the function that it is in, with no way around it."""
-    body = info.node.body
-    if info is not frame.info or not isinstance(body, list) or not frame.in_run or not frame.delegated:
+    """`yield from` with no way around it, which leads back to the function that it is in."""
+    mine = frame.info
+    if mine is None or not isinstance(mine.node.body, list) or not frame.in_run or not frame.delegated:
         return
-    for position, statement in enumerate(body):
-        if getattr(statement, "value", None) is node and not _leaves(body[:position]):
-            it.reports.add(frame, node, "DT115", f"`{info.name}` goes on for ever: it calls itself")
+    body = mine.node.body
+    at = [place for place, statement in enumerate(body) if getattr(statement, "value", None) is node]
+    if not at or _leaves(body[: at[0]]):
+        return
+    it.always.setdefault(mine, {})[info] = None
+    around = _way(it.always, info, mine)
+    if around is None or it.circles.setdefault(frozenset(around), node) is not node:
+        return
+    what = "it calls itself"
+    if len(around) > 1:
+        what = "it calls itself through " + " and ".join(f"`{info.name}`" for info in around[:-1])
+    it.reports.add(frame, node, "DT115", f"`{mine.name}` goes on for ever: {what}")
+
+
+def _way(
+    always: dict[FunctionInfo, dict[FunctionInfo, None]], start: FunctionInfo, end: FunctionInfo
+) -> list[FunctionInfo] | None:
+    """The functions from one to another, both with them, of which each always calls the next."""
+    ways = [[start]]
+    seen = {start}
+    for way in ways:
+        if way[-1] is end:
+            return way
+        for following in always.get(way[-1], ()):
+            if following not in seen:
+                seen.add(following)
+                ways.append([*way, following])
+    return None
 
 
 def _endless(it: Interpreter, frame: Frame, node: ast.While | ast.For) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from typing import TYPE_CHECKING
 
+from dt_testkit.lint import names
 from dt_testkit.lint.frame import Frame
 from dt_testkit.lint.project import OUTSIDE, FunctionInfo, Imported, Scope, root_name
 from dt_testkit.lint.rules import effects, payloads
@@ -61,8 +62,9 @@ def _stranger(frame: Frame, node: ast.AST, name: str) -> str | None:
     """What is noted once: a function of another package, or a class of which a method is called."""
     head, *parts = name.split(".")
     for length, part in enumerate(parts, 1):
-        if part[:1].isupper():  # to make an object is nothing yet
-            return ".".join([head, *parts[:length]]) if length < len(parts) else None
+        if part[:1].isupper():
+            makes = parts[length:] in ([], ["__init__"], ["__new__"])  # which is nothing yet
+            return None if makes else ".".join([head, *parts[:length]])
     is_called = isinstance(node, ast.Call) and parts[-1] != "__enter__" and _is_imported(frame, node.func)
     return name if is_called else None
 
@@ -74,13 +76,20 @@ def unknown_call(it: Interpreter, frame: Frame, node: ast.AST, values: Sequence[
     what = f"`{ast.unparse(node.func)}()`"
     if any(isinstance(one, Context) for value in values for one in each(value)):
         _note(it, frame, node, f"{what} is given the context, and cannot be found")
-    elif isinstance(node.func, ast.Name) or _is_imported(frame, node.func):
+    elif isinstance(node.func, ast.Name) or _is_imported(frame, node.func) or _is_above(frame, node.func):
         _note(it, frame, node, f"{what} cannot be found")
 
 
 def _is_imported(frame: Frame, function: ast.expr) -> bool:
     root = root_name(function)
     return root is not None and any(isinstance(one, Imported) for one in payloads.bindings(frame, root.id))
+
+
+def _is_above(frame: Frame, function: ast.expr) -> bool:
+    """Whether it is a method of `super()` that some base, which cannot be found, may have."""
+    if not isinstance(function, ast.Attribute) or not names.is_super(function.value):
+        return False
+    return function.attr not in vars(object)
 
 
 def unknown_orchestrator(it: Interpreter, scope: Scope, call: ast.Call) -> None:
