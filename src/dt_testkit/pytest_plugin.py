@@ -77,9 +77,23 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[_allowed_before] = set(_allowed_here())
     if (guard := config.getini("dt_guard")) not in ("error", "warn", "off"):
         raise pytest.UsageError(f"dt_guard is error, warn or off, not {guard!r}.")
+    _maximum_timer_interval(config)
     backend = config.getoption("dt_backend")
     if backend != "simulated" and not config.getini("dt_app"):
         raise pytest.UsageError(f"--dt-backend={backend} needs an application to run: {_SET_DT_APP}")
+
+
+def _maximum_timer_interval(config: pytest.Config) -> timedelta | None:
+    from datetime import timedelta
+
+    days = config.getini("dt_maximum_timer_interval")
+    try:
+        interval = timedelta(days=float(days)) if days else None
+    except (ValueError, OverflowError):
+        interval = timedelta(0)
+    if interval is not None and interval <= timedelta(0):
+        raise pytest.UsageError(f"dt_maximum_timer_interval is a number of days, such as 3, not {days!r}.")
+    return interval
 
 
 _SET_DT_APP = (
@@ -161,7 +175,7 @@ def _dt_connection(request: pytest.FixtureRequest) -> Iterator[TaskHubGrpcClient
         try:
             client = stack.enter_context(connection)
         except DurableTestError as error:
-            pytest.fail(f"--dt-backend={backend}: {error}", pytrace=False)
+            raise _fails(f"--dt-backend={backend}: {error}") from None
         yield client
 
 
@@ -218,13 +232,19 @@ def _new_hub(config: pytest.Config, arguments: dict[str, Any]) -> TaskHub:
     try:
         hub = TaskHub(**arguments)
     except (TypeError, ValueError) as error:
-        pytest.fail(f"@pytest.mark.dt_hub: {error}", pytrace=False)
+        raise _fails(f"@pytest.mark.dt_hub: {error}") from None
     if spec := config.getini("dt_app"):
         try:
             register_application(spec, hub, directory=config.rootpath)
         except ApplicationError as error:
-            pytest.fail(f"dt_app: {error}", pytrace=False)
+            raise _fails(f"dt_app: {error}") from None
     return hub
+
+
+def _fails(why: str) -> BaseException:
+    """What pytest.fail() raises; to be raised without what it was raised for."""
+    error: BaseException = pytest.fail.Exception(why, pytrace=False)
+    return error
 
 
 # -- recorded histories
@@ -259,7 +279,10 @@ def _difference(path: Path, history: History) -> str | None:
         return f"There is no {shown} to compare with: run pytest with --dt-update-histories to record it."
     if path.read_bytes() == history.dumps(".jsonl"):
         return None
-    way_out = "if that is intended, run pytest with --dt-update-histories to record it anew."
+    way_out = (
+        "if that is intended, run pytest with --dt-update-histories to record it anew. Instances in flight "
+        "have what was recorded: keep that file too, under another name, and it goes on being replayed."
+    )
     try:
         recorded = History.load(path)
     except HistoryFormatError as error:
@@ -292,10 +315,12 @@ def _difference(path: Path, history: History) -> str | None:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    error = call.excinfo.value if call.excinfo is not None else None
-    if call.excinfo is not None and call.when == "call":
-        _hide_own_frames(call.excinfo)
+    if call.when == "call":
+        # What a test of unittest fails with, pytest looks up when it makes the report.
+        for excinfo in filter(None, (call.excinfo, *(getattr(item, "_excinfo", None) or ()))):
+            _hide_own_frames(excinfo)
     report = yield
+    error = call.excinfo.value if call.excinfo is not None else None
     by_findings = isinstance(error, Findings)
     if isinstance(error, Findings) and (crash := getattr(report.longrepr, "reprcrash", None)) is not None:
         # For the summary of failures, which shows all of a message with -vv and on CI.
@@ -308,6 +333,10 @@ def pytest_runtest_makereport(
     hub = item.stash.get(_hub_of, None)
     if hub is not None and report.failed and not by_findings:
         report.sections.extend(_timelines(hub))
+        if not hub.orchestrators and hub.instances and not item.config.getini("dt_app"):
+            report.sections.append(
+                ("dt_testkit: nothing is registered", f"To have it on task_hub, {_SET_DT_APP}")
+            )
     if hub is not None and report.when == "teardown":
         del item.stash[_hub_of]  # items live to the end of the run, and hubs need not
     return report
@@ -315,16 +344,21 @@ def pytest_runtest_makereport(
 
 def _hide_own_frames(excinfo: pytest.ExceptionInfo[BaseException]) -> None:
     """Where the harness tells of a mistake, the way through the harness tells nothing more."""
-    own = os.path.dirname(__file__) + os.sep
     for entry in excinfo.traceback:
-        if str(entry.path).startswith(own):
+        if _is_own(entry):
             entry.frame.f_globals["__tracebackhide__"] = _is_told
 
 
 def _is_told(excinfo: pytest.ExceptionInfo[BaseException]) -> bool:
     from dt_testkit.errors import DurableTestError
 
+    if isinstance(excinfo.value, (TypeError, ValueError)):  # told by what the user has called, and not deeper
+        return [_is_own(entry) for entry in excinfo.traceback][-2:] == [False, True]
     return isinstance(excinfo.value, DurableTestError)
+
+
+def _is_own(entry: Any) -> bool:
+    return str(entry.path).startswith(os.path.dirname(__file__) + os.sep)
 
 
 def _timelines(hub: TaskHub) -> Iterator[tuple[str, str]]:
@@ -518,23 +552,9 @@ class HistoryItem(pytest.Item):
             pytest.fail(f"A history can be replayed only with an application: {_SET_DT_APP}", pytrace=False)
         stash = self.config.stash
         if _application not in stash:
-            interval = self._maximum_timer_interval()
+            interval = _maximum_timer_interval(self.config)
             stash[_application] = _new_hub(self.config, {"maximum_timer_interval": interval})
         return stash[_application]
-
-    def _maximum_timer_interval(self) -> timedelta | None:
-        from datetime import timedelta
-
-        days = self.config.getini("dt_maximum_timer_interval")
-        try:
-            interval = timedelta(days=float(days)) if days else None
-        except (ValueError, OverflowError):
-            interval = timedelta(0)
-        if interval is not None and interval <= timedelta(0):
-            pytest.fail(
-                f"dt_maximum_timer_interval is a number of days, such as 3, not {days!r}.", pytrace=False
-            )
-        return interval
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
         from dt_testkit.errors import DurableTestError

@@ -324,11 +324,10 @@ class TestHistoryFiles:
     @pytest.mark.parametrize("days", ["three", "0", "-1", "nan", "1e300"])
     def test_an_interval_that_is_no_number_of_days_is_told(self, project, days):
         project.makeini(f"{WITH_APP}dt_maximum_timer_interval = {days}\n")
-        record(project.path / "a.history.json")
         result = project.runpytest()
-        result.assert_outcomes(failed=1)
-        result.stdout.fnmatch_lines(
-            [f"dt_maximum_timer_interval is a number of days, such as 3, not '{days}'."]
+        assert result.ret == pytest.ExitCode.USAGE_ERROR
+        result.stderr.fnmatch_lines(
+            [f"ERROR: dt_maximum_timer_interval is a number of days, such as 3, not '{days}'."]
         )
 
     def test_an_error_that_is_not_ours_keeps_its_traceback(self, project, monkeypatch):
@@ -565,6 +564,8 @@ def test_a_traceback_shows_the_code_of_the_user(project, options):
     project.makepyfile(
         """
         import time
+        import unittest
+        from dt_testkit import TaskHub
 
         def stamp(ctx, _):
             yield ctx.create_timer(now())
@@ -575,10 +576,18 @@ def test_a_traceback_shows_the_code_of_the_user(project, options):
         def test_stamp(task_hub):
             task_hub.add_orchestrator(stamp)
             task_hub.run(stamp)
+
+        class TestOfUnittest(unittest.TestCase):
+            def test_stamp(self):
+                task_hub = TaskHub()
+                task_hub.add_orchestrator(stamp)
+                task_hub.run(stamp)
         """
     )
-    told, _, _ = project.runpytest(*options).stdout.str().partition("timeline of")
-    assert told.count("NonDeterministicCall: `time.time()`") == 1
+    result = project.runpytest(*options)
+    result.assert_outcomes(failed=2)
+    told, _, _ = result.stdout.str().partition("short test summary")
+    assert told.count("NonDeterministicCall: `time.time()`") - told.count("failed         stamp") == 2
     shown = [
         line
         for line in ("task_hub.run(stamp)", "ctx.create_timer(now())", "return time.time()")
@@ -586,6 +595,57 @@ def test_a_traceback_shows_the_code_of_the_user(project, options):
     ]
     assert len(shown) == 3
     assert (f"dt_testkit{os.sep}hub" in told) is bool(options)
+
+
+def test_a_wrong_argument_is_told_at_the_line_that_gives_it(project):
+    project.makepyfile(
+        """
+        def test_advance(task_hub):
+            task_hub.advance(3600)
+        """
+    )
+    told = project.runpytest().stdout.str()
+    assert "task_hub.advance(3600)" in told
+    assert "E   TypeError: " in told.replace("E       ", "E   ")
+    assert "dt_testkit" + os.sep not in told
+
+
+@pytest.mark.parametrize(
+    ("settings", "test", "words"),
+    [
+        ("dt_app = shop:regster", "def test_it(task_hub): pass", "dt_app: *did you mean 'shop:register'?"),
+        (
+            "",
+            "import pytest\n@pytest.mark.dt_hub(sed=1)\ndef test_it(task_hub): pass",
+            "@pytest.mark.dt_hub: *'sed'*",
+        ),
+    ],
+    ids=["dt_app", "dt_hub"],
+)
+def test_a_setting_that_does_not_fit_is_told_once(pytester, settings, test, words):
+    pytester.makepyfile(test, shop=APPLICATION)
+    pytester.makeini(INI + settings)
+    told = pytester.runpytest()
+    told.assert_outcomes(errors=1)
+    told.stdout.fnmatch_lines([words])
+    told.stdout.no_fnmatch_line("*During handling*")
+
+
+@pytest.mark.parametrize("app", ["", "dt_app = shop:register"], ids=["without", "with"])
+def test_a_hub_with_nothing_on_it_says_how_to_register_the_application(pytester, app):
+    pytester.makepyfile(
+        """
+        def test_order(task_hub):
+            assert task_hub.run("orders").output == 1
+        """,
+        shop=APPLICATION,
+    )
+    pytester.makeini(INI + app)
+    told = pytester.runpytest()
+    told.assert_outcomes(failed=1)
+    assert ("To have it on task_hub, set dt_app in the pytest configuration" in told.stdout.str()) is (
+        not app
+    )
 
 
 def test_a_mistake_of_the_harness_shows_its_frames(project):
