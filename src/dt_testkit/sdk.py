@@ -144,7 +144,7 @@ def relative_path(path: str) -> str:
     """A path from the working directory on, where it lies below that."""
     try:
         relative = os.path.relpath(path)
-    except ValueError:  # another drive
+    except (ValueError, OSError):  # another drive; a working directory that is gone
         return path
     return path if relative.startswith("..") else relative
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import builtins
 import gc
 import gzip
+import json
 import locale
 import os
 import pickle
@@ -315,7 +317,7 @@ CASES = [
     (has_a_mutable_default, "DT109", "replayed again", counts_in_its_own_list),
     (counts_on_a_class, "DT109", "replayed again", counts_in_its_own_list),
     (asks_once_in_a_process, "DT109", "replayed again in a fresh process", counts_in_its_own_list),
-    (reads_a_constant_of_the_import, "DT109", "fresh process", builds_a_day),
+    (reads_a_constant_of_the_import, "DT101", "imported at another time", builds_a_day),
     (goes_through_an_order_of_the_import, "DT108", "hash seed", goes_through_a_sorted_list_of_the_import),
     (asks_whether_it_replays, "DT113", "is_replaying as it first ran", logs_when_it_does_not_replay),
 ]
@@ -1199,3 +1201,39 @@ def test_what_the_releases_have_recorded_is_deterministic():
         report = check_determinism(history, hub)
         assert report.ok, str(report)
         assert not_tried(report) == []
+
+
+@pytest.mark.parametrize(
+    "of", [lambda ctx: ctx, lambda ctx: type(ctx).__name__, lambda ctx: str(type(ctx)), lambda ctx: [ctx]]
+)
+def test_the_context_in_an_input_is_what_it_was(of):
+    def passes(ctx, _):
+        yield ctx.call_activity("work", input=of(ctx))
+
+    report = check(passes)
+    assert report.ok, str(report)
+
+
+@pytest.mark.parametrize("of", [repr, lambda ctx: repr(ctx.call_activity)])
+def test_the_address_of_the_context_is_an_identity(of):
+    def passes(ctx, _):
+        yield ctx.call_activity("work", input=of(ctx))
+
+    [finding] = check(passes).findings
+    assert finding.hazard == "DT103"
+    assert "FakeOrchestrationContext" in finding.message
+    assert "determinism" not in finding.divergences[0].actual
+
+
+def test_a_number_that_is_an_address_is_an_identity_and_a_counter_is_state():
+    seen = []
+
+    def named(ctx, _):
+        yield work(ctx, json.dumps({"key": object()}, default=builtins.id))
+
+    def counted(ctx, _):
+        seen.append(1)
+        yield work(ctx, [2**40 + len(seen), 2**40 + 16 * (len(seen) % 2)])
+
+    assert [finding.hazard for finding in check(named).findings] == ["DT103"]
+    assert [finding.hazard for finding in check(counted).findings] == ["DT109"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import os
 import random
 import signal
@@ -12,6 +13,7 @@ import textwrap
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from importlib.util import module_from_spec, spec_from_file_location
 
 import pytest
@@ -118,7 +120,7 @@ def test_a_module_that_was_loaded_from_a_file_reaches_them(tmp_path, monkeypatch
     report = check_determinism(record(module.workflow), module.workflow)
     assert not_tried(report) == []
     # By value a function takes its globals along, and nothing is imported again.
-    assert names_of(report) == ([("DT109", ("fresh process",))] if known else [])
+    assert names_of(report) == ([("DT101", ("imported at another time",))] if known else [])
 
 
 def test_a_changed_file_is_imported_anew(tmp_path, monkeypatch):
@@ -134,7 +136,7 @@ def test_a_changed_file_is_imported_anew(tmp_path, monkeypatch):
 
         found.append(names_of(check_determinism(record(workflow), workflow)))
     monkeypatch.delitem(sys.modules, "changing")
-    assert found == [[], [("DT109", ("fresh process",))], []]
+    assert found == [[], [("DT101", ("imported at another time",))], []]
 
 
 def test_what_cannot_be_passed_on_is_said_and_the_rest_is_done():
@@ -206,6 +208,49 @@ def test_what_a_module_reads_when_it_is_imported_is_found(name, tmp_path, monkey
     assert report.ok or "importing the module gives another value" in str(report)
 
 
+DRAWN = {
+    "time.time()": ("DT101", "imported at another time"),
+    "[random.randrange(1_000_000), 1]": ("DT102", "imported with another seed"),
+    "os.urandom(8).hex()": ("DT102", "imported with another seed"),
+    "repr(object())": ("DT103", "hash seed"),
+    "hasattr(sys, 'of_this_process')": ("DT109", "fresh process"),
+}
+
+
+def found_of(value, header, folder, monkeypatch):
+    (folder / "drawn.py").write_text(
+        f"import os, random, sys, time\n{header}\nVALUE = {value}\n"
+        "def flow(ctx, _):\n    yield ctx.call_activity('work', input=VALUE)\n"
+    )
+    monkeypatch.syspath_prepend(folder)
+    monkeypatch.delitem(sys.modules, "drawn", raising=False)
+    import drawn  # type: ignore[import-not-found]
+
+    report = check_determinism(record(drawn.flow), drawn.flow)
+    monkeypatch.delitem(sys.modules, "drawn")
+    assert not_tried(report) == []
+    [finding] = report.findings
+    return finding.hazard, finding.perturbations[0]
+
+
+@pytest.mark.parametrize("value", DRAWN)
+def test_what_a_value_of_the_import_goes_by_is_told(value, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "of_this_process", True, raising=False)
+    assert found_of(value, "", tmp_path, monkeypatch) == DRAWN[value]
+
+
+def test_of_a_project_that_can_be_imported_only_once_a_value_of_the_import_is_told_too(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "drawn_before", False, raising=False)
+    once = "assert not getattr(sys, 'drawn_before', False)\nsys.drawn_before = True"
+    assert found_of("time.time()", once, tmp_path, monkeypatch) == ("DT109", "fresh process")
+
+
+def test_what_libraries_count_is_not_told_as_the_time_of_the_import(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "counted", [time.time()], raising=False)
+    counts = "sys.counted = [*getattr(sys, 'counted', []), 1]"
+    assert found_of("len(sys.counted)", counts, tmp_path, monkeypatch) == ("DT109", "fresh process")
+
+
 def test_a_module_that_cannot_be_imported_elsewhere_is_an_entry(tmp_path, monkeypatch):
     (tmp_path / "reads_its_rules.py").write_text(
         "import pathlib\nRULES = pathlib.Path('rules.txt').read_text()\n"
@@ -238,7 +283,7 @@ def test_a_set_of_two_comes_in_both_orders():
 
 
 def in_a_child() -> bool:
-    return getattr(sys.modules["__main__"].__spec__, "name", "") == "dt_testkit.determinism.child"
+    return processes._MAIN in sys.orig_argv
 
 
 @posix
@@ -300,6 +345,78 @@ def test_a_process_that_somebody_stopped_or_ended_is_replaced(monkeypatch):
     assert not_tried(check_determinism(record(fine), fine)) == []
 
 
+def test_what_was_asked_for_before_an_interruption_is_no_answer_to_the_next(monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    def order(ctx, _):
+        yield ctx.call_activity("work", input=[*{"a", "b", "c", "d"}])
+
+    history = record(fine)
+    monkeypatch.setattr(processes._Child, "receive", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        check_determinism(record(order), order)
+    monkeypatch.undo()
+    assert names_of(check_determinism(history, fine)) == []
+
+
+def test_threads_may_check_at_once():
+    def order(ctx, _):
+        yield ctx.call_activity("work", input=[*{"a", "b", "c", "d"}])
+
+    functions = [(order, record(order)), (fine, record(fine)), (fine, record(fine))]
+    begin = threading.Barrier(len(functions))
+    found: list[list[str]] = []
+    before = time.sleep, time.time, os._exit, os.urandom, sys.stdout, logging.root.manager.disable
+
+    def work(function, history):
+        begin.wait()
+        for _ in range(4):
+            found.append([name for name, _ in names_of(check_determinism(history, function))])
+
+    threads = [threading.Thread(target=work, args=each) for each in functions]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(found) == [[]] * 8 + [["DT108"]] * 4
+    assert before == (time.sleep, time.time, os._exit, os.urandom, sys.stdout, logging.root.manager.disable)
+
+
+@posix
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_fork_of_a_process_that_checks_has_children_of_its_own():
+    history = record(fine)
+    assert not_tried(check_determinism(history, fine)) == []
+    mine = {child.process.pid for child in processes._children.values()}
+    holds, over = threading.Event(), threading.Event()
+
+    def checks():
+        with processes.alone():
+            holds.set()
+            over.wait()
+
+    other = threading.Thread(target=checks)
+    other.start()
+    holds.wait()
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        with suppress(BaseException):
+            signal.alarm(60)
+            report = check_determinism(history, fine)
+            theirs = {child.process.pid for child in processes._children.values()}
+            status = 0 if not_tried(report) == [] and not mine & theirs else 2
+            processes.stop()
+        os._exit(status)
+    ended = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    over.set()
+    other.join()
+    assert ended == 0
+    assert not_tried(check_determinism(history, fine)) == []
+    assert {child.process.pid for child in processes._children.values()} == mine
+
+
 def test_an_orchestrator_that_cannot_be_imported_there_is_an_entry(tmp_path, monkeypatch):
     (tmp_path / "vanishing.py").write_text(textwrap.dedent(MODULE))
     monkeypatch.syspath_prepend(tmp_path)
@@ -324,6 +441,78 @@ def test_without_forks_a_process_is_started_for_each_request(monkeypatch):
         report = check_determinism(record(order), order)
         assert names_of(report) == [("DT108", ("hash seed",))]
         assert not_tried(report) == []
+
+
+FLAGS = """
+    import time
+    import warnings
+
+    STARTED = time.time()
+
+    def found(ctx, _):
+        yield ctx.call_activity("work", input=STARTED)
+        for name in {"a", "b", "c", "d"}:
+            yield ctx.call_activity("work", input=name)
+
+    def fine(ctx, _):
+        yield ctx.call_activity("work", input=[__debug__, fine.__doc__])
+        warnings.warn("old", DeprecationWarning)
+        yield ctx.call_activity("work")
+"""
+OF_FLAGS = """
+    import sys
+    sys.path[:0] = {folders!r}
+    from dt_testkit import TaskHub
+    from dt_testkit.determinism import check_determinism
+    from under_flags import fine, found
+
+    for each in (found, fine):
+        hub = TaskHub(guard="off", check_replay="never")
+        hub.add_orchestrator(each)
+        hub.stub("work", return_value=1)
+        report = check_determinism(hub.run(each).history, hub)
+        print([finding.hazard for finding in report.findings])
+        print(*[each for each in report.skipped if each.perturbation != "locale"], sep="")
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a directory that is in use cannot be removed there")
+def test_a_working_directory_that_is_gone_changes_no_finding(tmp_path):
+    (tmp_path / "under_flags.py").write_text(textwrap.dedent(FLAGS))
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    leave = f"import os\nos.rmdir({str(gone)!r})\n"
+    script = textwrap.dedent(OF_FLAGS).format(folders=[str(tmp_path), processes._SOURCE])
+    (tmp_path / "script.py").write_text(leave + script)
+    command = [sys.executable, str(tmp_path / "script.py")]
+    done = subprocess.run(command, cwd=gone, capture_output=True, text=True, check=False)
+    assert done.stdout.startswith("['DT101', 'DT108']\n"), done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("flags", "variables"),
+    [
+        ((), {"PYTHONWARNINGS": "error"}),
+        (("-W", "error"), {}),
+        (("-O",), {}),
+        (("-I",), {"PYTHONHASHSEED": "0"}),
+        (("-X", "dev"), {"PYTHONWARNINGS": "error"}),
+    ],
+    ids=str,
+)
+def test_how_python_was_started_changes_no_finding(tmp_path, flags, variables):
+    (tmp_path / "under_flags.py").write_text(textwrap.dedent(FLAGS))
+    (tmp_path / "script.py").write_text(
+        textwrap.dedent(OF_FLAGS).format(folders=[str(tmp_path), processes._SOURCE])
+    )
+    done = subprocess.run(
+        [sys.executable, *flags, str(tmp_path / "script.py")],
+        env={**os.environ, **variables},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.split("\n") == ["['DT101', 'DT108']", "", "[]", "", ""], done.stderr
 
 
 SCRIPT = """

@@ -40,6 +40,7 @@ from dt_testkit.determinism.report import Allowed, DeterminismReport, Finding, S
 from dt_testkit.determinism.surroundings import (
     CLOCK,
     ELSEWHERE,
+    IMPORTED_OTHERWISE,
     TEN_YEARS,
     CannotMove,
     Perturbation,
@@ -89,6 +90,7 @@ def _named(*prefixes: str) -> Callable[[Call], bool]:
     return lambda call: call.call.startswith(prefixes)
 
 
+_NUMBER = re.compile(r"[0-9]+")
 _UUIDS = ("uuid.uuid1", "uuid.uuid6", "uuid.uuid7")
 _SEEDED = re.compile(r"(numpy\.)?random\.(mtrand\.)?(?!seed$|default_rng$)[a-z_]+$")
 _HELD_STILL = _named(
@@ -133,6 +135,7 @@ _IMPORT = (
     "importing the module gives another value in each process, so read it in an activity, or pass it in the "
     "input"
 )
+_NAME = "name it by what it holds, or give its class a `__repr__` that does"
 _CAUSES = {
     "clock": _Cause("DT101", (_has_the_time,)),
     "time zone": _Cause("DT101", (_of("DT101"), _has_the_time, _of("DT106"))),
@@ -154,12 +157,17 @@ _CAUSES = {
     "memory": _Cause("DT109", (_remembers,)),
     "process": _Cause("DT109", (_is_of_the_process,), _IMPORT),
     "import": _Cause("DT106", (), _IMPORT),
-    "address": _Cause("DT103", (), "name it by what it holds, or give its class a `__repr__` that does"),
+    "clock at import": _Cause("DT101", (), _IMPORT),
+    "chance at import": _Cause("DT102", (), _IMPORT),
+    "address": _Cause(
+        "DT103", (_of("DT103"),), "name it by what it holds, or give its class a `__repr__` that does"
+    ),
     "hash seed": _Cause("DT108", (_named("hash"), _is_of_the_process)),
     "is_replaying": _Cause("DT113", (_of("DT113"),)),
 }
 # What is moved where it is imported elsewhere was moved before, for the orchestrator alone.
 _ELSEWHERE_TOO = ("environment", "command line", "directory", "machine")
+_AT_IMPORT = ("clock at import", "chance at import")
 # One hazard may show by both; apart, nothing that is moved shows in two ways.
 _ALIKE = {"time zone": "clock"}
 _NOT_REGISTERED = frozenset(
@@ -227,7 +235,7 @@ def check_determinism(
     if name is not None and function is not None:
         prepared = prepared._replace(orchestrators={name: function})
     check = _Check(prepared, moment_of(history))
-    with thawed(check.namespaces), check.watchdog:
+    with processes.alone(), thawed(check.namespaces), check.watchdog:
         check.run()
     return DeterminismReport(
         prepared.instance_id,
@@ -309,7 +317,7 @@ class _Check:
                 self.skipped.append(Skipped("fresh process", reason))
             request = processes.request_for(data, self.moment, stop=bool(self.done_once))
             answers, _ = processes.ask(request, self._in_this_process)
-            self._in_fresh_processes(answers)
+            self._in_fresh_processes(answers, request)
         self._long_after()
 
     def _observe(self) -> None:
@@ -326,10 +334,14 @@ class _Check:
         # Payloads remember types, and those that were looked up under a moved clock are of no use after it.
         self.prepared = self.prepared._replace(payloads=self._new_payloads())
         with Surroundings(self.moment, self.namespaces) as around:
-            runs = [around.run(self._replay) for _ in range(3)]
+            runs = [around.run(each) for each in (self._replay, self._replay_in_other_places, self._replay)]
             self.control = runs[-1]
             memory = [*self._changes(runs[0], runs[1]), *self._changes(runs[1], runs[2])]
             self.unstable = _Unstable(memory)
+            states = {each.places for each in memory if not _is_an_id(each)}
+            ids = [each for each in memory if each.places not in states]
+            self._note("replayed again", "address", _without_repeats(ids))
+            memory = [each for each in memory if each.places in states]
             self._note("replayed again", "memory", _without_repeats(memory))
             for perturbation in (*CLOCK, *ELSEWHERE):
                 self._move(around, perturbation)
@@ -350,6 +362,16 @@ class _Check:
             partial(record, self.prepared, live_from=live_from, stop=bool(self.done_once))
         )
 
+    def _replay_in_other_places(self) -> Recording:
+        """The places in memory that were just left, and would be taken again, are taken."""
+        makers: list[Callable[[], object]] = [object, float, list, dict]
+        makers += [partial(bytes, size) for size in range(16, 480, 16)]
+        fillers = [make() for make in makers for _ in range(8)]
+        try:
+            return self._replay()
+        finally:
+            fillers.clear()
+
     def _move(self, around: Surroundings, perturbation: Perturbation) -> None:
         try:
             moved = around.run(self._replay, perturbation)
@@ -358,7 +380,9 @@ class _Check:
         else:
             self._compare(perturbation.name, perturbation.cause, moved)
 
-    def _in_fresh_processes(self, answers: Sequence[Answer | processes.NoAnswer]) -> None:
+    def _in_fresh_processes(
+        self, answers: Sequence[Answer | processes.NoAnswer], request: child.Request
+    ) -> None:
         by_seed: list[list[Recording]] = []
         elsewhere: Recording | None = None
         for role, answer in zip(processes.ROLES, answers, strict=True):
@@ -392,7 +416,27 @@ class _Check:
             moved = self.unstable.without(known.without(self._changes(first, elsewhere)))
             self._note("imported elsewhere", "import", moved)
             self.unstable.add(moved)
+        changed = self.unstable.without(self._changes(self.control, first))
+        if any(
+            not _is_an_address(each) and not self._explanation(each, "process", set()) for each in changed
+        ):
+            self._imported_anew(request)
         self._compare("fresh process", "process", first)
+
+    def _imported_anew(self, request: child.Request) -> None:
+        """What is another one in a fresh process: does it go by the time of the import, or by chance?"""
+        [answer], _ = processes.ask(request._replace(anew=True), lambda: None, processes.ROLES[:1])
+        if isinstance(answer, processes.NoAnswer) or answer.problem is not None:
+            return  # a project that cannot be imported twice: what it goes by is not known
+        self.replays += len(answer.recordings)
+        first, again, *moved = answer.recordings
+        unstable = _Unstable(self._changes(first, again))
+        for perturbation, recording in zip(IMPORTED_OTHERWISE, moved, strict=True):
+            found = self.unstable.without(unstable.without(self._changes(again, recording)))
+            self._note(perturbation.name, perturbation.cause, found)
+        for each in self.moved:
+            if each.cause in _AT_IMPORT:
+                self.unstable.add(each.changes)
 
     def _skip(self, name: str, reason: str) -> None:
         skipped = Skipped(name, reason)
@@ -634,6 +678,17 @@ def _is_an_address(change: Change) -> bool:
     """Whether all that differs is where in memory something is."""
     was, now = (str(each) for each in (change.divergence.expected, change.divergence.actual))
     return was != now and ADDRESS.sub("", was) == ADDRESS.sub("", now)
+
+
+def _is_an_id(change: Change) -> bool:
+    """Whether all that differs are numbers such as ``id()`` gives: addresses, where no call tells of it."""
+    was, now = (str(each) for each in (change.divergence.expected, change.divergence.actual))
+    return was != now and _NUMBER.sub(_without_id, was) == _NUMBER.sub(_without_id, now)
+
+
+def _without_id(number: re.Match[str]) -> str:
+    value = int(number[0])
+    return "" if value % 16 == 0 and 2**32 < value < 2**48 else number[0]
 
 
 def _namespaces(functions: Iterable[Any]) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""A fresh process for replays: ``python -m dt_testkit.determinism.child [serve] [elsewhere] [once]``.
+"""A fresh process for replays: :func:`main`, with the words ``serve``, ``elsewhere`` and ``once``, or none.
 
 It reads requests from its standard input and writes answers to its standard output, each with its length
 before it. Told to ``serve``, it forks for each request, so that every replay finds the project as it is when
@@ -16,6 +16,7 @@ import signal
 import struct
 import sys
 import threading
+import warnings
 from contextlib import suppress
 from datetime import date, datetime
 from functools import partial
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
     from dt_testkit.determinism.recording import Recording
     from dt_testkit.determinism.surroundings import Surroundings
+    from dt_testkit.replaying.check import Prepared
 
 T = TypeVar("T")
 
@@ -44,7 +46,8 @@ class Request(NamedTuple):
 
     ``prepared`` is pickled, since unpickling it imports the project, and ``events``, since their times may
     be such as a frozen clock has made. ``files`` says in which file the process that asks has found each
-    module of the project.
+    module of the project. With ``anew``, the project is imported and the history replayed twice as it is, and
+    once for each perturbation of its import.
     """
 
     prepared: bytes
@@ -57,6 +60,7 @@ class Request(NamedTuple):
     files: dict[str, str]
     stop: bool
     seconds: int
+    anew: bool = False
 
 
 class Answer(NamedTuple):
@@ -124,7 +128,7 @@ class _Place(NamedTuple):
 def answer(request: Request, place: _Place) -> Answer:
     """Import the project, and replay the history."""
     from dt_testkit.determinism.recording import record
-    from dt_testkit.determinism.surroundings import Surroundings
+    from dt_testkit.determinism.surroundings import IMPORTED_OTHERWISE, Surroundings
     from dt_testkit.determinism.watchdog import Watchdog
 
     before = set(sys.modules)
@@ -132,15 +136,21 @@ def answer(request: Request, place: _Place) -> Answer:
     try:
         _settle_in(request)
         with Surroundings(IMPORTED_AT) as around, Watchdog() as watchdog:
-            prepared = place.run(around, lambda: pickle.loads(request.prepared))
-            prepared = prepared._replace(events=events_of(request.events))
-            around.moment = request.moment
-            recordings = [
-                place.run(
-                    around, lambda: watchdog.call(lambda: record(prepared, stop=request.stop))
-                ).portable()
-                for _ in range(place.times)
-            ]
+
+            def replay(prepared: Prepared) -> Recording:
+                prepared = prepared._replace(events=events_of(request.events))
+                around.moment = request.moment
+                work = partial(watchdog.call, partial(record, prepared, stop=request.stop))
+                return place.run(around, work).portable()
+
+            if not request.anew:
+                prepared = place.run(around, lambda: pickle.loads(request.prepared))
+                recordings = [replay(prepared) for _ in range(place.times)]
+            for perturbation in (None, None, *IMPORTED_OTHERWISE) if request.anew else ():
+                for name in request.files:
+                    sys.modules.pop(name, None)
+                around.moment = IMPORTED_AT
+                recordings.append(replay(around.run(lambda: pickle.loads(request.prepared), perturbation)))
     except BaseException as error:
         problem = f"{type(error).__name__}: {error}"
     alone = threading.active_count() == 1
@@ -240,6 +250,7 @@ def main() -> None:
     nowhere = os.open(os.devnull, os.O_RDWR)
     os.dup2(nowhere, 0)
     os.dup2(nowhere, 1)
+    warnings.simplefilter("ignore")  # there is nobody to see them, and as errors they would end this
     words = sys.argv[1:]
     place = _Place("elsewhere" in words, 1 if "once" in words else 2)
     if "serve" not in words:
@@ -261,10 +272,3 @@ def main() -> None:
         if imported:
             kept.keep(request, imported)
     os._exit(0)  # nobody waits for more than that it is gone
-
-
-if __name__ == "__main__":
-    # Pickled messages name this module as others know it.
-    from dt_testkit.determinism import child
-
-    child.main()

@@ -31,7 +31,7 @@ from dt_testkit.determinism.child import LENGTH, Answer, Request, receive
 from dt_testkit.determinism.modules import file_of, project_modules
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from datetime import datetime
 
     from dt_testkit.replaying.check import Prepared
@@ -46,18 +46,19 @@ class Role(NamedTuple):
     words: tuple[str, ...] = ()
 
 
-# With these, nearly each set of two short strings comes in both orders. That something is kept in a process
-# from one replay to the next shows in two of them as well as in all.
+# With these, nearly each set of two short strings comes in both orders, by the hash of Python 3.10 as by that
+# of later ones. That something is kept in a process from one replay to the next shows in two of them, too.
 ROLES = (
     Role("1"),
     Role("1", ("elsewhere", "once")),
-    Role("68"),
-    *(Role(seed, ("once",)) for seed in ("132", "106", "5", "87")),
+    Role("2"),
+    *(Role(seed, ("once",)) for seed in ("255", "163", "151", "21")),
 )
 PATIENCE = 60
 """Seconds after which a process is taken to hang."""
 
 FORKS = hasattr(os, "fork")
+_MAIN = "from dt_testkit.determinism.child import main; main()"
 _SOURCE = str(Path(dt_testkit.__file__).parents[1])
 _lock = threading.RLock()
 _children: dict[Role, _Child] = {}
@@ -129,7 +130,7 @@ def _globals_of(code: CodeType) -> Iterator[tuple[str, bool]]:
             yield from _globals_of(each)
 
 
-def request_for(data: tuple[bytes, bytes], moment: datetime, *, stop: bool) -> bytes:
+def request_for(data: tuple[bytes, bytes], moment: datetime, *, stop: bool) -> Request:
     try:
         directory = os.getcwd()
     except OSError:
@@ -139,30 +140,43 @@ def request_for(data: tuple[bytes, bytes], moment: datetime, *, stop: bool) -> b
     }
     files.pop("__main__", None)
     path = [os.path.abspath(each) for each in sys.path]
-    request = Request(
+    return Request(
         *data, moment, path, directory, list(sys.argv), dict(os.environ), files, stop, max(1, PATIENCE - 5)
     )
-    return pickle.dumps(request)
 
 
-def ask(request: bytes, meanwhile: Callable[[], T]) -> tuple[list[Answer | NoAnswer], T]:
+def alone() -> threading.RLock:
+    """What a check holds: what it moves is the whole process's, so two at once would put back the other's."""
+    return _lock
+
+
+def ask(
+    request: Request, meanwhile: Callable[[], T], roles: Sequence[Role] = ROLES
+) -> tuple[list[Answer | NoAnswer], T]:
     """Send a request to a process of each role, do something meanwhile, and collect the answers."""
+    data = pickle.dumps(request)
     with _lock:
-        children = [_child(role) for role in ROLES]
-        problems = [child.send(request) for child in children]
+        children = [_child(role) for role in roles]
         try:
+            problems = [child.send(data) for child in children]
             result = meanwhile()
+            pairs = zip(children, problems, strict=True)
+            return [problem or child.receive() for child, problem in pairs], result
         except BaseException:
             for child in children:  # their answers would be taken for those to the next request
                 child.stop(kill=True)
             raise
-        pairs = zip(children, problems, strict=True)
-        return [problem or child.receive() for child, problem in pairs], result
+
+
+def _flags() -> list[str]:
+    """What of the command line the project's code may see or go by; variables reach a process anyway."""
+    optimized = ["-" + "O" * sys.flags.optimize] if sys.flags.optimize else []
+    return [*optimized, *(["-B"] if sys.dont_write_bytecode else []), f"-Xutf8={sys.flags.utf8_mode}"]
 
 
 def _child(role: Role) -> _Child:
     child = _children.get(role)
-    if child is None or child.owner != os.getpid():
+    if child is None:
         child = _children[role] = _Child(role)
         if len(_children) == 1:
             atexit.register(stop)
@@ -190,10 +204,22 @@ def stop() -> None:
         _children.clear()
 
 
+def _forget() -> None:
+    """In a fork of this process, the children are another's, and who holds the lock is not there."""
+    global _lock
+    _lock = threading.RLock()
+    for child in _children.values():
+        child.forget()
+    _children.clear()
+
+
+if FORKS:
+    os.register_at_fork(after_in_child=_forget)
+
+
 class _Child:
     def __init__(self, role: Role) -> None:
         self.role = role
-        self.owner = os.getpid()
         self.process: subprocess.Popen[bytes] | None = None
         self.errors: Any = None
 
@@ -244,7 +270,7 @@ class _Child:
         self.errors = tempfile.TemporaryFile()  # noqa: SIM115
         arguments = [*(["serve"] if FORKS else []), *self.role.words]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "dt_testkit.determinism.child", *arguments],
+            [sys.executable, *_flags(), "-c", _MAIN, *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.errors,
@@ -297,7 +323,7 @@ class _Child:
 
     def hang_up(self) -> None:
         """Let the process end, and do not wait for it."""
-        if self.owner == os.getpid() and self.process is not None and self.process.stdin is not None:
+        if self.process is not None and self.process.stdin is not None:
             with suppress(OSError):  # it is gone already
                 self.process.stdin.close()
 
@@ -306,14 +332,21 @@ class _Child:
         process, self.process = self.process, None
         if process is None:
             return
-        if self.owner == os.getpid():
-            if kill and FORKS and process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-            try:
-                process.wait(timeout=PATIENCE)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-            if process.stdout is not None:
-                process.stdout.close()
+        if kill and FORKS and process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        try:
+            process.wait(timeout=PATIENCE)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
         self.errors.close()
+
+    def forget(self) -> None:
+        process, self.process = self.process, None
+        if process is not None:
+            process.returncode = 0  # as far as it is known here
+            streams: tuple[Any, ...] = (process.stdin, process.stdout, self.errors)
+            for stream in streams:
+                stream.close()

@@ -18,7 +18,7 @@ from durabletask.history import ExecutionCompletedEvent, OrchestratorStartedEven
 from dt_testkit.determinism.clock import Endless
 from dt_testkit.determinism.once import stopped_before_it
 from dt_testkit.errors import DurableTestError
-from dt_testkit.execution import Complete, Execution, FakeOrchestrationContext, Location
+from dt_testkit.execution import Complete, Execution, Location
 from dt_testkit.execution.commands import call_site
 from dt_testkit.replaying.check import ADDRESS, Check, describe
 from dt_testkit.replaying.report import Divergence, shown_apart
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from durabletask.history import HistoryEvent
 
-    from dt_testkit.execution import Command, Payloads
+    from dt_testkit.execution import Command, FakeOrchestrationContext, Payloads
     from dt_testkit.execution.commands import CallSite
     from dt_testkit.replaying.check import Prepared
 
@@ -159,11 +159,9 @@ class _RecordedCheck(Check):
             id, prepared.orchestrators, payloads, options, replaying=True
         )
         execution.live_from = live_from
-        # With the payloads that it has given to its own context: guarded, they are others.
-        execution.context = context = _RecordedContext(id, execution.context._payloads, options)
-        context._replaying = True
-        context.log = execution.log = _Log(calls)
-        context._commands = _Commands(execution.log)
+        execution.log = _Log(calls)
+        execution.context._commands = _Commands(execution.log)
+        _log_custom_status(execution.context, execution.log)
         self.asked = execution.log.asked
 
 
@@ -186,12 +184,14 @@ class _Commands(dict[int, "Command"]):
         self.log.add(command)
 
 
-class _RecordedContext(FakeOrchestrationContext):
-    log: _Log
+def _log_custom_status(context: FakeOrchestrationContext, log: _Log) -> None:
+    """Without a class of its own: the name of that may come to be in an input or in a failure."""
 
-    def set_custom_status(self, custom_status: Any) -> None:
-        super().set_custom_status(custom_status)
-        self.log.add(SetStatus(self._custom_status, call_site(sys._getframe(1))))
+    def set_custom_status(custom_status: Any) -> None:
+        type(context).set_custom_status(context, custom_status)
+        log.add(SetStatus(context._custom_status, call_site(sys._getframe(1))))
+
+    context.set_custom_status = set_custom_status  # type: ignore[method-assign]
 
 
 class _RecordedExecution(Execution):

@@ -24,6 +24,7 @@ import tempfile
 import threading
 import time
 import uuid
+import warnings
 from contextlib import ExitStack, contextmanager, nullcontext, redirect_stdout, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
@@ -114,8 +115,10 @@ class Surroundings:
         with ExitStack() as stack:
             stack.enter_context(_chance_kept())
             stack.enter_context(_quiet())
+            stack.enter_context(_no_warnings())
             stack.enter_context(self._time_zone("UTC0"))
             self._own = _Own()
+            self._elsewhere = os.path.realpath(tempfile.gettempdir())  # to find it takes of the entropy
             self._real_urandom, self._real_sleep = os.urandom, time.sleep
             self._clock = Clock(self.moment, _STEP)
             fakes = (*self._clock.fakes(), *self._fakes())
@@ -207,6 +210,15 @@ class Surroundings:
         self._entropy = random.Random(seed)
         yield
 
+    def another_age(self) -> AbstractContextManager[None]:
+        """A moment that has another one of everything: year, month, kind of day, half of the day."""
+        return self.clock(self.moment + TEN_YEARS + timedelta(days=45, hours=13, minutes=37, seconds=21.7))
+
+    @contextmanager
+    def any_chance(self, seed: int) -> Iterator[None]:
+        with self.chance(seed), self.entropy(seed):
+            yield
+
     def _urandom(self, size: int) -> bytes:
         if threading.get_ident() != self._thread:
             return self._real_urandom(size)
@@ -265,7 +277,7 @@ class Surroundings:
     def directory(self) -> Iterator[None]:
         if self._own.directory is None:
             raise CannotMove("the current directory does not exist any more, so one could not go back to it")
-        other = os.path.realpath(tempfile.gettempdir())
+        other = self._elsewhere
         os.chdir(other if other != os.path.realpath(self._own.directory) else os.path.dirname(other))
         yield
 
@@ -452,6 +464,14 @@ def _quiet() -> Iterator[None]:
         logging.disable(before)
 
 
+@contextmanager
+def _no_warnings() -> Iterator[None]:
+    """No warning is an error in one process and not in another: each has filters of its own."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
 @cache
 def _uname(**changes: str) -> platform.uname_result:
     """What the machine says it is, changed; to ask it starts a process."""
@@ -572,3 +592,12 @@ ELSEWHERE = (
     Perturbation("operating system", "machine", Surroundings.system),
 )
 IMPORTED_ELSEWHERE = Perturbation("imported elsewhere", "import", Surroundings.elsewhere)
+IMPORTED_OTHERWISE = (
+    Perturbation("imported at another time", "clock at import", Surroundings.another_age),
+    *(
+        Perturbation(
+            f"imported with {which}seed", "chance at import", partial(Surroundings.any_chance, seed=seed)
+        )
+        for which, seed in zip(("another ", "a third ", "a fourth "), _SEEDS, strict=True)
+    ),
+)
