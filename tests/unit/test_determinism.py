@@ -404,27 +404,36 @@ def test_one_hazard_that_flows_into_later_inputs_is_one_finding():
     assert len({each.event_id for each in finding.divergences}) == 4
 
 
-def test_a_new_thread_may_have_the_number_of_one_that_has_ended():
-    go = threading.Event()
-    before = threading.Thread(target=go.wait)
+def test_threads_beside_it_keep_their_time():
+    stop, seen = threading.Event(), []
 
-    class EndsIt(JsonDataConverter):
-        """Once the replays are going on."""
+    def look():
+        while not stop.is_set():
+            seen.append((time.monotonic(), time.time(), datetime.now().timestamp()))
+
+    class Starts(JsonDataConverter):
+        """Threads before the replays, and once they are going on."""
+
+        def __init__(self) -> None:
+            self.threads = [threading.Thread(target=look) for _ in range(2)]
+            self.threads[0].start()
 
         def serialize(self, value: Any) -> str | None:
-            if time.time() < datetime(2026, 1, 2, tzinfo=timezone.utc).timestamp():
-                go.set()
-                before.join()
+            if self.threads[1].ident is None and time.time() < datetime(2026, 1, 2).timestamp():
+                self.threads[1].start()
             return super().serialize(value)
 
-    history = record(reads_the_clock)
-    before.start()
+    began = time.monotonic(), time.time(), time.time()
+    history, starts = record(reads_the_clock), Starts()
     try:
-        report = check_determinism(history, reads_the_clock, data_converter=EndsIt())
+        report = check_determinism(history, reads_the_clock, data_converter=starts)
     finally:
-        assert go.is_set()
-        go.set()
+        stop.set()
+        for thread in starts.threads:
+            thread.join()
     assert [finding.hazard for finding in report.findings] == ["DT101"], str(report)
+    for each in seen:
+        assert all(-1 < now - was < 3600 for now, was in zip(each, began, strict=True))
 
 
 def test_two_hazards_of_a_kind_are_two_findings_each_at_its_line():

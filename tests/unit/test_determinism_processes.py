@@ -515,6 +515,32 @@ def test_how_python_was_started_changes_no_finding(tmp_path, flags, variables):
     assert done.stdout.split("\n") == ["['DT101', 'DT108']", "", "[]", "", ""], done.stderr
 
 
+def test_the_guard_knows_after_a_check_what_was_moved_in_it(tmp_path):
+    script = """
+        import random, time
+        from dt_testkit import History, NonDeterministicCall, TaskHub
+        from dt_testkit.determinism import check_determinism
+        from durabletask import history as h
+
+        def sleeps(ctx, _):
+            time.sleep(0)
+            yield
+
+        started = h.ExecutionStartedEvent(-1, h.datetime(2026, 1, 1), "sleeps", None, None, None, None)
+        check_determinism(History("i", [h.OrchestratorStartedEvent(-1, started.timestamp), started]), sleeps)
+        hub = TaskHub()
+        hub.add_orchestrator(sleeps)
+        try:
+            hub.run(sleeps)
+        except NonDeterministicCall as stopped:
+            print(stopped.call)
+    """
+    (tmp_path / "script.py").write_text(textwrap.dedent(script))
+    command = [sys.executable, str(tmp_path / "script.py")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.stdout == "time.sleep\n", done.stderr
+
+
 SCRIPT = """
     import time
     from dt_testkit import TaskHub

@@ -322,7 +322,7 @@ class _Check:
 
     def _observe(self) -> None:
         """Replay as it is, and see which forbidden calls are made on the way."""
-        with unmoved(self.namespaces), observe() as calls:
+        with observe() as calls, unmoved(self.namespaces):
             self.observed = self.watchdog.call(lambda: record(self.prepared, calls, fail=True))
         self.calls: Sequence[Call] = calls
         self.done_once: dict[Any, Call] = {}  # the first of each line: what it calls in turn is told by it

@@ -39,12 +39,12 @@ class Clock:
         What it shows, naive UTC.
     step : float
         Seconds that pass with each look.
+    thread : int
+        Who reads it: all other threads keep their time, for they may wait for something by it.
     """
 
     def __init__(self, now: datetime, step: float) -> None:
-        self._others = {thread.ident: thread for thread in threading.enumerate()}
-        self._others.pop(threading.get_ident(), None)
-        self._runs = False
+        self.thread = 0
         self.set(now, step)
 
     def set(self, now: datetime, step: float) -> None:
@@ -66,9 +66,7 @@ class Clock:
 
     @property
     def _applies(self) -> bool:
-        """Threads that ran before keep their time; a new one may have the number of one that has ended."""
-        other = self._others.get(threading.get_ident())
-        return self._runs and (other is None or threading.current_thread() is not other)
+        return threading.get_ident() == self.thread
 
     def fakes(self) -> Iterator[tuple[Any, str, Any]]:
         """What reads this clock, and in the place of what: module, name, fake."""
@@ -146,12 +144,8 @@ class Clock:
             here = look().replace(tzinfo=timezone.utc).astimezone()
             return cls(here.year, here.month, here.day)
 
-        self._runs = True
-        try:
-            with _methods(datetime, now=now, utcnow=utcnow), _methods(date, today=today):
-                yield
-        finally:
-            self._runs = False
+        with _methods(datetime, now=now, utcnow=utcnow), _methods(date, today=today):
+            yield
 
 
 @contextmanager

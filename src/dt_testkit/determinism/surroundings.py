@@ -6,8 +6,8 @@ the time zone is UTC. :meth:`Surroundings.run` puts all of it back before each r
 have moved it itself, and lets one perturbation move one thing. When the context ends, everything is as it
 was before it.
 
-Entropy and sleeping are faked for the thread of the replay alone; the clock, the time zone, the working
-directory and the environment are those of the process.
+The clock, entropy and sleeping are faked for the thread of the replay alone, for other threads may wait for
+something meanwhile; the time zone, the working directory and the environment are those of the process.
 """
 
 from __future__ import annotations
@@ -136,13 +136,13 @@ class Surroundings:
         collects = gc.isenabled()
         gc.disable()  # it calls back who looks at the clock, as hypothesis does
         self._reset()
-        self._thread = threading.get_ident()
+        self._thread = self._clock.thread = threading.get_ident()
         try:
             with perturbation.move(self) if perturbation is not None else nullcontext():
                 return replay()
         finally:
             self._reset()
-            self._thread = 0
+            self._thread = self._clock.thread = 0
             if collects:
                 gc.enable()
 

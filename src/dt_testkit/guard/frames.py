@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import site
+import sys
 import sysconfig
 from typing import TYPE_CHECKING
 
@@ -181,8 +182,20 @@ def text_of_route(frames: list[FrameType], users: list[FrameType]) -> tuple[str,
             place = location_of(frame)
             route.append(f"{place.file}:{place.line} {place.function}")
         else:
-            route.append(f"{frame.f_globals.get('__name__')}.{location_of(frame).function}")
+            route.append(f"{frame.f_globals.get('__name__')}.{function_of(frame)}")
     return tuple(route)
+
+
+def function_of(frame: FrameType) -> str:
+    """Its qualified name. Code knows it from Python 3.11 on; before, a method is looked up by its object."""
+    code = frame.f_code
+    if sys.version_info < (3, 11) and code.co_argcount:
+        owner = frame.f_locals.get(code.co_varnames[0])
+        for kind in (owner if isinstance(owner, type) else type(owner)).__mro__:
+            method = vars(kind).get(code.co_name)
+            if getattr(getattr(method, "__func__", method), "__code__", None) is code:
+                return f"{kind.__qualname__}.{code.co_name}"
+    return location_of(frame).function
 
 
 def is_harness(file: str) -> bool:

@@ -218,6 +218,7 @@ def observe() -> Iterator[list[Call]]:
     [('DT101', 'time.time')]
     """
     outer, local.noted = local.noted, []
+    table.refresh()  # before something else is put in the place of what is looked up
     hold()
     try:
         yield local.noted

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from dt_testkit.guard.frames import location_of
+from dt_testkit.guard.frames import function_of
 from dt_testkit.hazards import BY_CODE, hazard_of_call
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def as_written(frames: list[FrameType], user: FrameType) -> tuple[str, str] | No
         return None
     called = frames[place - 1]
     module = called.f_globals.get("__name__") or ""
-    function = location_of(called).function
+    function = function_of(called)
     parts = module.split(".")
     for length in range(1, len(parts) + 1):  # by its shortest name
         home = ".".join(parts[:length])
