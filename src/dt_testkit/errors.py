@@ -71,7 +71,7 @@ class OrchestrationBlocked(DurableTestError):
 
 
 class OrchestrationNotFinished(DurableTestError):
-    """The hub took ``max_turns`` turns and there was still work to do, as with an eternal orchestration."""
+    """A limit of turns or generations was reached and there was still work: an eternal orchestration."""
 
 
 class VersionRejected(DurableTestError):

@@ -350,11 +350,11 @@ def _hide_own_frames(excinfo: pytest.ExceptionInfo[BaseException]) -> None:
 
 
 def _is_told(excinfo: pytest.ExceptionInfo[BaseException]) -> bool:
-    from dt_testkit.errors import DurableTestError
+    from dt_testkit.errors import DurableTestError, NonDeterminismWarning
 
     if isinstance(excinfo.value, (TypeError, ValueError)):  # told by what the user has called, and not deeper
         return [_is_own(entry) for entry in excinfo.traceback][-2:] == [False, True]
-    return isinstance(excinfo.value, DurableTestError)
+    return isinstance(excinfo.value, (DurableTestError, NonDeterminismWarning))
 
 
 def _is_own(entry: Any) -> bool:

@@ -732,3 +732,49 @@ def test_who_waits_for_a_lock_may_call_what_it_has_called_before(hub):
     hub.settle()
     leave(hub, holder)
     assert (instance.status, hub.entity(A).state) == (OrchestrationStatus.COMPLETED, 3)
+
+
+def test_a_signal_that_fails_is_kept_by_the_entity_and_logged(caplog):
+    hub = TaskHub()
+    hub.add_entity(Account)
+    hub.client.signal_entity(ACCOUNT, "despoit", 1)
+    hub.client.signal_entity(EntityInstanceId("acount", "ana"), "deposit", 1)
+    hub.advance(HOUR)
+    unknown, misspelt = hub.entity(ACCOUNT).failures, hub.entity("@acount@ana").failures
+    assert [(one.name, one.failure.error_type, one.time) for one in (*unknown, *misspelt)] == [
+        ("despoit", "builtins.AttributeError", datetime(2026, 1, 1)),
+        ("deposit", "durabletask.worker.EntityNotRegisteredError", datetime(2026, 1, 1)),
+    ]
+    assert {(record.name, record.levelname) for record in caplog.records} == {("dt_testkit", "WARNING")}
+    assert [record.getMessage() for record in caplog.records] == [
+        "Signal 'despoit' to entity @account@ana failed, and no caller hears of it (AttributeError: Entity "
+        "'@account@ana' does not have operation 'despoit'): did you mean 'deposit'?",
+        "Signal 'deposit' to entity @acount@ana failed, and no caller hears of it (EntityNotRegisteredError: "
+        "Entity function named 'acount' was not registered): did you mean 'account'?",
+    ]
+
+
+def test_a_call_that_fails_is_kept_too_and_not_logged_for_its_caller_is_told(caplog):
+    def calls(ctx, _):
+        yield ctx.call_entity(A, "spoil", 1)
+
+    hub = TaskHub()
+    hub.add_entity(counter)
+    hub.add_orchestrator(calls)
+    assert hub.run(calls).failure is not None
+    assert [one.failure.message for one in hub.entity(A).failures] == ["spoiled by 1"]
+    assert caplog.records == []
+
+
+def test_a_call_with_a_name_that_is_nearly_another_is_logged(caplog):
+    def calls(ctx, _):
+        yield ctx.call_entity(EntityInstanceId("conter", "a"), "add", 1)
+
+    hub = TaskHub()
+    hub.add_entity(counter)
+    hub.add_orchestrator(calls)
+    assert "'conter' was not registered" in hub.run(calls).failure.message
+    assert [record.getMessage() for record in caplog.records] == [
+        "Call of 'add' to entity @conter@a failed (EntityNotRegisteredError: Entity function named 'conter' "
+        "was not registered): did you mean 'counter'?"
+    ]

@@ -33,6 +33,7 @@ import time
 import urllib.parse
 import urllib.request
 import uuid
+import warnings
 import xmlrpc.client
 import zipfile
 import zoneinfo
@@ -397,6 +398,27 @@ def test_a_warning_is_given_once_for_each_line():
         assert run(twice, guard="warn").output == "done"
     assert [str(one.message).split("`")[1] for one in given] == ["datetime.datetime.now()", "time.time()"]
     assert given[0].filename.endswith("test_guard.py")
+
+
+@pytest.mark.parametrize("check_replay", ["generation", "turn", "never"])
+def test_a_warning_that_a_filter_makes_an_error_leaves_the_hub_though_the_orchestrator_swallows_it(
+    check_replay,
+):
+    def swallows(ctx, _):
+        try:
+            at = time.time()
+        except Exception:
+            at = 0
+        yield ctx.call_activity("a", input=at)
+
+    hub = TaskHub(guard="warn", check_replay=check_replay)
+    hub.add_orchestrator(swallows)
+    hub.stub("a")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", NonDeterminismWarning)
+        for _ in range(2):
+            with pytest.raises(NonDeterminismWarning, match=r"`time\.time\(\)` was called .* 'swallows'"):
+                hub.run(swallows)
 
 
 def test_activities_entities_and_stand_ins_do_what_they_like():

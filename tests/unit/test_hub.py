@@ -182,6 +182,30 @@ def test_an_eternal_orchestration_under_run_is_an_error_and_not_a_hang():
         hub.run(eternal, input=0, max_turns=1000)
 
 
+def _counts_down(ctx, left):
+    yield ctx.create_timer(timedelta(hours=1))
+    if left != 1:
+        ctx.continue_as_new(left - 1)
+
+
+def test_an_eternal_orchestration_is_given_up_after_ten_thousand_generations_and_can_be_waited_for_again():
+    hub = TaskHub(check_replay="never", guard="off")
+    hub.add_orchestrator(_counts_down)
+    with pytest.raises(
+        OrchestrationNotFinished, match=r"limit of generations .* generation 10001\).* advance"
+    ):
+        hub.run(_counts_down, input=10_003)
+    assert hub.instances[0].wait().status is OrchestrationStatus.COMPLETED
+    assert len(hub.instances[0].histories) == 10_003
+
+
+def test_a_limit_of_turns_that_was_asked_for_is_the_only_one():
+    hub = TaskHub(check_replay="never", guard="off")
+    hub.add_orchestrator(_counts_down)
+    ended = hub.run(_counts_down, input=10_003, max_turns=25_000)
+    assert len(ended.histories) == 10_003
+
+
 def test_an_eternal_orchestration_under_advance_lives_one_generation_after_another():
     def eternal(ctx, n):
         yield ctx.create_timer(timedelta(hours=1))
@@ -243,6 +267,112 @@ def test_a_first_yield_of_no_task_is_a_wait_without_end_and_said_to_be(hub, valu
     with pytest.raises(OrchestrationBlocked, match="no task") as blocked:
         hub.run(odd)
     assert "test_hub.py" in str(blocked.value)
+    assert str(blocked.value).endswith("yield what its context returns, such as ctx.call_activity(...).")
+    assert "Raise the event" not in str(blocked.value)
+
+
+def test_who_waits_for_no_event_is_not_told_to_raise_one(hub):
+    def holds(ctx, key):
+        with (yield ctx.lock_entities([EntityInstanceId("counter", key)])):
+            yield ctx.wait_for_external_event("go")
+
+    def calls(ctx, key):
+        yield ctx.call_entity(EntityInstanceId("counter", key), "get")
+
+    hub.add_entity(lambda ctx, _: None, "counter")
+    hub.add_orchestrator(holds)
+    hub.add_orchestrator(calls)
+    hub.start(holds, input="a")
+    hub.settle()
+    with pytest.raises(OrchestrationBlocked, match="is locked by") as blocked:
+        hub.run(calls, input="a")
+    assert "Raise the event" not in str(blocked.value)
+    assert "Use start(), settle() and advance()" in str(blocked.value)
+
+
+def test_a_wrong_option_of_a_hub_is_refused_at_once():
+    for options, sentence in (
+        ({"seed": "x"}, "seed is an int, not 'x'"),
+        ({"seed": None}, "seed is an int, not None"),
+        ({"data_converter": 5}, "data_converter is a DataConverter of the SDK, not 5"),
+        ({"maximum_timer_interval": 5}, "maximum_timer_interval is a timedelta, not 5"),
+    ):
+        with pytest.raises(TypeError, match=sentence):
+            TaskHub(**options)
+
+
+def _calls_misspelt(ctx, _):
+    yield ctx.call_activity("resrve")
+
+
+async def _is_async(ctx, _):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("start", "failure", "hint"),
+    [
+        (
+            _calls_misspelt,
+            "Activity function named 'resrve' was not registered!",
+            "No activity 'resrve' is registered: did you mean 'reserve'?",
+        ),
+        (
+            "purchase_aproval",
+            "A 'purchase_aproval' orchestrator was not registered.",
+            "failed with OrchestratorNotRegisteredError: did you mean 'purchase_approval'?",
+        ),
+    ],
+)
+def test_a_name_that_is_nearly_another_is_logged_and_the_failure_stays_the_workers(
+    hub, caplog, start, failure, hint
+):
+    hub.add_orchestrator(_calls_misspelt)
+    failed = hub.run(start)
+    assert failed.failure.message.endswith(failure)
+    assert [(record.name, record.levelname) for record in caplog.records] == [("dt_testkit", "WARNING")]
+    assert hint in caplog.text
+
+
+@pytest.mark.filterwarnings("ignore:coroutine '_is_async' was never awaited")
+def test_an_orchestrator_that_is_an_async_def_is_named_with_the_way_out(hub, caplog):
+    hub.add_orchestrator(_is_async)
+    failed = hub.run(_is_async)
+    assert "could not be encoded" in failed.failure.message
+    assert "it is an 'async def', and orchestrators are generators; write 'def' and 'yield'" in caplog.text
+
+
+def test_an_orchestrator_that_fails_on_an_input_that_does_not_fit_its_annotation_is_explained(hub, caplog):
+    assert "no attribute 'price'" in hub.run(purchase_approval, input={"item": "desk"}).failure.message
+    assert "its input does not fit its annotation Order, so the orchestrator is given a dict" in caplog.text
+
+
+def test_an_orchestrator_that_fails_on_an_input_that_fits_is_not_explained(hub, caplog):
+    assert hub.run(purchase_approval, input=Order("desk", 1, None)).failure is not None
+    assert caplog.records == []
+
+
+def test_an_event_whose_name_is_nearly_one_that_is_waited_for_is_logged_once(hub, caplog):
+    order = hub.start(purchase_approval, input=CAR)
+    hub.settle()
+    order.raise_event("aproval")
+    order.raise_event("something else")
+    hub.advance(timedelta(days=2))
+    assert order.output == "timed out"
+    assert [record.getMessage() for record in caplog.records] == [
+        f"Nobody took the event 'aproval' that came to instance '{order.instance_id}' (purchase_approval): "
+        "did you mean 'approval'?"
+    ]
+
+
+def test_a_history_in_which_nothing_has_run_yet_says_how_to_go_on(hub):
+    order = hub.start(purchase_approval, input=CAR, instance_id="car")
+    assert str(order.history).splitlines() == [
+        "purchase_approval 'car'  in flight  0 events",
+        "nothing has run yet: hub.settle() takes the first turn",
+    ]
+    hub.settle()
+    assert "nothing has run yet" not in str(order.history)
 
 
 def test_a_later_yield_of_no_task_fails_the_orchestration_as_on_the_worker(hub):
@@ -437,7 +567,7 @@ def test_a_wrong_type_is_said_at_the_call(hub, call, sentence):
 def test_a_misspelt_event_shows_where_the_wait_is_reported(hub):
     order = hub.start(purchase_approval, input=CAR)
     order.raise_event("aproval")
-    with pytest.raises(TimeoutError, match="not read the events that have arrived: aproval"):
+    with pytest.raises(TimeoutError, match="'aproval' came, and nobody took it: did you mean 'approval'"):
         order.wait(timedelta(hours=1))
 
 

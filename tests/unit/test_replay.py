@@ -5,14 +5,14 @@ That each kind of change is found, and what a worker makes of it, is in tests/co
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
 from durabletask import history as h
 from durabletask.entities import EntityInstanceId
-from durabletask.task import when_all
+from durabletask.task import when_all, when_any
 
 from dt_testkit import (
     History,
@@ -478,3 +478,169 @@ def test_long_values_are_shown_where_they_differ(where):
     assert "!" in now
     assert "!" not in was
     assert max(len(was), len(now)) <= 200
+
+
+# -- what a worker does with steps that are scheduled already
+
+
+START = datetime(2026, 1, 1, tzinfo=timezone.utc)
+
+
+def _in_flight(orchestrator) -> History:
+    hub = TaskHub(check_replay="never")
+    hub.add_orchestrator(orchestrator)
+    hub.stub("a", return_value="A", duration=timedelta(hours=1))
+    hub.stub("quick")
+    instance = hub.start(orchestrator, instance_id="i")
+    hub.settle()
+    return instance.history
+
+
+def _waits_for_days(days: int):
+    def waits(ctx, _):
+        yield ctx.create_timer(timedelta(days=days))
+        return f"late at {ctx.current_utc_datetime}"
+
+    return waits
+
+
+def test_a_changed_timer_that_is_scheduled_still_fires_at_the_recorded_time_and_the_report_says_so():
+    history = _in_flight(_waits_for_days(3))
+    report = replay(history, _waits_for_days(5))
+    assert report.worker_outcome == "accepts"
+    assert report.worker_explanation == (
+        "the worker notices nothing, and still waits for what was recorded: a timer until "
+        "2026-01-04 00:00:00 (#1). What the code says of it now counts for new instances only."
+    )
+    fired = h.TimerFiredEvent(-1, START + timedelta(days=3), START + timedelta(days=3), 1)
+    turn = [h.OrchestratorStartedEvent(-1, START + timedelta(days=3)), fired]
+    later = History("i", [*history.events, *turn])
+    report = replay(later, _waits_for_days(5))
+    assert "the instance ends COMPLETED" in report.worker_explanation
+    assert [command.result for command in report.next_commands] == ['"late at 2026-01-04 00:00:00"']
+
+
+def test_a_chunked_timer_goes_on_behind_the_recorded_one_and_the_report_says_so():
+    history = _in_flight(_waits_for_days(2))
+    report = replay(history, _waits_for_days(5), maximum_timer_interval=timedelta(days=3))
+    assert (
+        "a timer until 2026-01-03 00:00:00 (#1) with another behind it, up to 2026-01-06 00:00:00"
+        in report.worker_explanation
+    )
+
+
+def _asks(amount: int):
+    def asks(ctx, _):
+        yield when_all(
+            [
+                ctx.call_activity("a", input=amount),
+                ctx.call_sub_orchestrator(_forever, input=amount),
+                ctx.call_entity(EntityInstanceId("till", "1"), "take", input=amount),
+            ]
+        )
+
+    return asks
+
+
+def _forever(ctx, _):
+    yield ctx.wait_for_external_event("never")
+
+
+def test_a_step_that_is_under_way_keeps_what_it_was_given_and_the_report_says_so():
+    hub = TaskHub(check_replay="never")
+    first = _asks(1)
+    hub.add_orchestrator(first)
+    hub.add_orchestrator(_forever)
+    hub.stub("a", duration=timedelta(hours=1))
+    hub.add_entity(lambda ctx, amount: None, "till")
+    instance = hub.start(first, instance_id="i")
+    hub.settle()
+    events = [e for e in instance.history.events if not isinstance(e, h.EntityOperationCompletedEvent)]
+    report = replay(History("i", events), _asks(2))
+    assert report.worker_outcome == "accepts"
+    assert report.worker_explanation == (
+        "the worker notices nothing, and still waits for what was recorded: activity 'a' (#1), "
+        "sub-orchestration '_forever' (#2) and a call of 'take' to entity @till@1 (#3). What the code says "
+        "of them now counts for new instances only."
+    )
+
+
+def test_where_a_step_of_the_past_has_changed_the_report_says_what_the_instance_waits_for():
+    def before(ctx, _):
+        yield ctx.call_activity("quick", input=1)
+        yield when_any([ctx.call_activity("a"), ctx.wait_for_external_event("Go")])
+
+    def after(ctx, _):
+        yield ctx.call_activity("quick", input=2)
+        yield when_any([ctx.call_activity("a"), ctx.wait_for_external_event("Go")])
+
+    report = replay(_in_flight(before), {"before": after})
+    assert report.worker_explanation == (
+        "the worker notices nothing, and waits for activity 'a' (#2) and an event 'go'."
+    )
+
+
+def test_an_instance_that_ends_or_continues_earlier_than_its_history_is_said_to_do_that():
+    def waits(ctx, _):
+        yield ctx.wait_for_external_event("go")
+
+    def ends(ctx, _):
+        return 1
+
+    def continues(ctx, _):
+        ctx.continue_as_new(1)
+
+    history = _in_flight(waits)
+    ended, continued = replay(history, {"waits": ends}), replay(history, {"waits": continues})
+    assert ended.worker_explanation == "the worker notices nothing: the instance ends COMPLETED."
+    assert continued.worker_explanation == (
+        "the worker notices nothing: the instance continues as new, as the code says now."
+    )
+
+
+def test_the_way_out_names_state_that_outlives_a_run_and_what_finds_the_line():
+    text = str(replay(ABC, lambda ctx, _: None))
+    assert "state that outlives a run, ctx.is_replaying" in text
+    assert "check_determinism(history, ...) or `dt-testkit lint`" in text
+
+
+@dataclass
+class Parcel:
+    id: str
+    weight: float
+
+
+def weighs(ctx, parcel: Parcel):
+    if not ctx.is_replaying:
+        print(parcel.id)
+    yield ctx.call_activity("a", input=parcel.weight)
+
+
+def test_where_both_runs_fail_the_report_tells_the_failure_its_line_and_that_the_input_does_not_fit():
+    hub = TaskHub()
+    hub.add_orchestrator(weighs)
+    with pytest.raises(ReplayDivergence) as raised:
+        hub.run(weighs, input={"id": "x"}, instance_id="i")
+    first, *_ = lines = str(raised.value).splitlines()[1:]
+    assert first.startswith(
+        """1. result: the failure was "builtins.AttributeError: 'dict' object has no attribute 'id'" at """
+    )
+    assert "test_replay.py" in first
+    assert "in weighs in the history and is" in first
+    assert lines[2:4] == [
+        'The input {"id": "x"} does not fit its annotation Parcel, so the orchestrator is given a dict, as '
+        "on a worker.",
+        "The cause is ctx.is_replaying: where it is False, as in a first run, the code does what the history "
+        "has.",
+    ]
+
+
+def test_is_replaying_is_not_blamed_for_what_has_another_cause():
+    def changed(ctx, names):
+        if not ctx.is_replaying:
+            print("first run")
+        yield ctx.call_activity("z")
+
+    text = str(replay(ABC, changed))
+    assert "The cause" not in text
+    assert "does not fit" not in text

@@ -151,6 +151,14 @@ def test_long_payloads_are_cut_to_the_width(width):
     assert line.endswith("x…") or width == 30
 
 
+def test_the_text_of_a_failure_is_cut_late_and_only_where_no_width_is_asked_for():
+    failed = TaskFailedEvent(-1, START, 1, FailureDetails("x" * 200 + "y" * 120, "Problem", None))
+    assert text_of(failed).endswith("y" * 120)
+    assert len(text_of(failed, width=80)) == 80
+    endless = TaskFailedEvent(-1, START, 1, FailureDetails("x" * 10_000, "Problem", None))
+    assert len(text_of(endless)) == 400
+
+
 def test_color_adds_escapes_and_changes_no_text():
     plain, colored = lines_of(*order_history()), lines_of(*order_history(), color=True)
     assert colored[0] == f"\x1b[1m{plain[0]}\x1b[0m"

@@ -106,6 +106,7 @@ class FakeOrchestrationContext(task.OrchestrationContext):
         self._version: str | None = None
         self._parent_instance_id: str | None = None
         self._replaying = False
+        self._reads_replaying = False
         self._last_id = 0
         self._uuid_count = 0
         self._commands: dict[int, Command] = {}
@@ -147,6 +148,7 @@ class FakeOrchestrationContext(task.OrchestrationContext):
 
     @property
     def is_replaying(self) -> bool:
+        self._reads_replaying = True
         return self._replaying
 
     def new_uuid(self) -> str:

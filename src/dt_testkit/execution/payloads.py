@@ -131,6 +131,19 @@ class Payloads:
         """Decode an input for a test to look at: with the function's annotation where it is known."""
         return self.deserialize(data, self.input_type(function) if function is not None else None)
 
+    def misfit(self, data: str | None, function: Any) -> str | None:
+        """What is to be said of an input that does not fit its annotation, and so comes as plain JSON."""
+        wanted = self.input_type(function)
+        if not data or not isinstance(wanted, type) or typing.get_origin(wanted) is not None:
+            return None
+        given = self.deserialize(data, wanted)
+        if given is None or isinstance(given, wanted):
+            return None
+        return (
+            f"does not fit its annotation {wanted.__name__}, so the orchestrator is given a "
+            f"{type(given).__name__}, as on a worker"
+        )
+
     def show(self, data: str | None) -> Any:
         """Decode a payload for a report: plain JSON where it is JSON, else the text as it is."""
         data = self.fetch(data)

@@ -10,7 +10,7 @@ import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NoReturn
 
 from dt_testkit.errors import NonDeterminismWarning, NonDeterministicCall
 from dt_testkit.guard.engine import engine
@@ -69,15 +69,15 @@ class Guard:
 
     Attributes
     ----------
-    stopped : NonDeterministicCall | None
-        The first one that was stopped, until it is raised.
+    stopped : NonDeterministicCall | NonDeterminismWarning | None
+        The first one that was stopped, until it is raised; a warning where a filter makes errors of them.
     has_stopped : bool
         Whether any call ever was.
     """
 
     def __init__(self, mode: Literal["error", "warn"]) -> None:
         self.mode = mode
-        self.stopped: NonDeterministicCall | None = None
+        self.stopped: NonDeterministicCall | NonDeterminismWarning | None = None
         self.has_stopped = False
         self._warned: set[tuple[str, int, str]] = set()
 
@@ -106,13 +106,18 @@ class Guard:
         if self.mode == "warn":
             key = place.file, place.line, call.call
             if key not in self._warned:
-                warnings.warn_explicit(
-                    message, NonDeterminismWarning, frame.f_code.co_filename, frame.f_lineno or 0
-                )
+                try:
+                    warnings.warn_explicit(
+                        message, NonDeterminismWarning, frame.f_code.co_filename, frame.f_lineno or 0
+                    )
+                except NonDeterminismWarning as error:
+                    self._stop(error)
                 self._warned.add(key)
             return
         _, instead = why_and_instead(call.call, call.code)
-        error = NonDeterministicCall(message, call.call, call.code, place, call.route, instead)
+        self._stop(NonDeterministicCall(message, call.call, call.code, place, call.route, instead))
+
+    def _stop(self, error: NonDeterministicCall | NonDeterminismWarning) -> NoReturn:
         if self.stopped is None:
             self.stopped = error
         self.has_stopped = True

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from dt_testkit.history.history import History
 
 DEFAULT_WIDTH = 120
+FAILURE_WIDTH = 400
 
 # The numbers are the protocol's; taking the names from durabletask.client would import gRPC to print a text.
 _STATUS = {
@@ -41,7 +42,8 @@ def render(history: History, *, width: int | None = None, color: bool = False) -
     history : History
         The history.
     width : int | None
-        Where to cut the lines of the events, in characters; None is 120. The header is never cut.
+        Where to cut the lines of the events, in characters; None is 120, and 400 for failures. The header is
+        never cut.
     color : bool
         Whether to color the text with ANSI escapes, for a terminal.
 
@@ -62,13 +64,14 @@ def render(history: History, *, width: int | None = None, color: bool = False) -
     +0:00:00  ▶ turn 1
        #1     activity       reserve("desk")
     """
-    return _Timeline(history, width or DEFAULT_WIDTH, color).text()
+    return _Timeline(history, width or DEFAULT_WIDTH, width or FAILURE_WIDTH, color).text()
 
 
 class _Timeline:
-    def __init__(self, history: History, width: int, color: bool) -> None:
+    def __init__(self, history: History, width: int, failure_width: int, color: bool) -> None:
         self._history = history
         self._width = width
+        self._failure_width = failure_width
         self._color = color
         moments = [moment for event in history if (moment := _moment(event.timestamp)) is not None]
         self._span = (min(moments), max(moments)) if moments else None
@@ -89,12 +92,15 @@ class _Timeline:
             elif not isinstance(event, sdk_history.OrchestratorCompletedEvent):
                 number, kind, text = self._describe(event)
                 place = "" if number is None or number < 0 else f"   #{number}"
-                line = f"{place.ljust(gutter)}{kind.ljust(14)} {_one_line(text[: self._width + 1])}".rstrip()
-                if len(line) > self._width:
-                    line = line[: self._width - 1] + "…"
+                width = self._failure_width if kind == "failed" else self._width
+                line = f"{place.ljust(gutter)}{kind.ljust(14)} {_one_line(text[: width + 1])}".rstrip()
+                if len(line) > width:
+                    line = line[: width - 1] + "…"
                 if kind in _COLORS:
                     line = line[:gutter] + self._paint(line[gutter:], _COLORS[kind])
                 lines.append(line)
+        if not len(self._history) and (self._history.metadata or {}).get("runtime_status") == "PENDING":
+            lines.append("nothing has run yet: hub.settle() takes the first turn")
         return "\n".join(lines)
 
     def _header(self) -> str:
@@ -102,7 +108,8 @@ class _Timeline:
         number = history._status_number()
         status = "in flight" if number is None else _STATUS.get(number, f"status {number}")
         count = f"{len(history)} event{'' if len(history) == 1 else 's'}"
-        name = _one_line(history.orchestrator_name or "(orchestrator unknown)")
+        name = history.orchestrator_name or (history.metadata or {}).get("name") or "(orchestrator unknown)"
+        name = _one_line(str(name))
         parts = [f"{name} {history.instance_id!r}", status, count]
         if self._span is not None:
             first, last = (moment.replace(microsecond=0) for moment in self._span)

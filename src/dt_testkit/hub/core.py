@@ -71,10 +71,12 @@ from dt_testkit.hub.entities import (
     Caller,
     Entity,
     EntityOperation,
+    FailedOperation,
     LockRequest,
     NewOrchestration,
     Signal,
 )
+from dt_testkit.hub.hints import LOGGER, did_you_mean, explain, told
 from dt_testkit.hub.instance import TERMINAL, Instance, Parent
 from dt_testkit.replaying.check import check, rebuild
 from dt_testkit.replaying.report import plural
@@ -157,6 +159,7 @@ class HubCore:
         self._serial = count(1)
         self._turn_of: Instance | None = None
         self._turns_left: int | None = None
+        self._awaited: tuple[Instance, int] | None = None  # who is waited for, and up to which generation
         self._now = naive(start_time)
         self._stamp = self._now.replace(tzinfo=timezone.utc)
 
@@ -255,14 +258,21 @@ class HubCore:
             ]
         operations = instance.waiting_for
         if not operations:
-            awaited = instance._execution.awaited if instance._execution is not None else None
+            execution = instance._execution
+            awaited = execution.awaited if execution is not None else None
             what = "nothing that can ever complete"
+            instead = "yield a task that is open (when_all([]) never completes)"
             if not isinstance(awaited, task.Task):
                 what = f"something that is no task ({awaited!r})"
+                instead = "yield what its context returns, such as ctx.call_activity(...)"
             elif awaited.is_complete:
                 what = "a task that is complete already, in its first yield"
-            location = instance._execution.location if instance._execution is not None else None
-            return [f"{title} waits for {what}, as it would for ever on a worker: it yielded at {location}."]
+                instead = "take its get_result() and do not yield it"
+            location = execution.location if execution is not None else None
+            return [
+                f"{title} waits for {what}, as it would for ever on a worker: it yielded at {location}; "
+                f"{instead}."
+            ]
         lines = [f"{title} waits for"]
         for operation in operations:
             lines.append(f"{indent}  - {operation}")
@@ -278,7 +288,10 @@ class HubCore:
                 lines += self._blocked_below(child, indent + "    ")
         unread = instance._execution.unread_events if instance._execution is not None else []
         if unread:
-            lines.append(f"{indent}  It has not read the events that have arrived: {', '.join(unread)}.")
+            awaited_events = [op.name for op in operations if op.kind == "event" and op.name is not None]
+            for name in unread:
+                hint = did_you_mean(name, awaited_events)
+                lines.append(f"{indent}  The event {name!r} came, and nobody took it{hint or '.'}")
         return lines
 
     def _blocked_below(self, child: Instance, indent: str) -> list[str]:
@@ -341,6 +354,8 @@ class HubCore:
             execution, again = self._execution_of(instance, new)
             for event in new:
                 execution.process(event)
+            if execution.unread_events and not execution.suspended:
+                self._look_at_events(instance, execution, new)
             commands, custom_status = again + execution.take_commands(), execution.custom_status
             if self._payloads.store is not None:
                 answer, instance_id = self._payloads.answer_command, instance.instance_id
@@ -357,6 +372,22 @@ class HubCore:
         finally:
             self._turn_of = None
         self._end_turn(instance, commands, custom_status, suspended=execution.suspended)
+
+    @staticmethod
+    def _look_at_events(instance: Instance, execution: Execution, new: list[h.HistoryEvent]) -> None:
+        """Say so where an event came that nobody took, and one is waited for whose name is near."""
+        awaited = [op.name for op in execution.operations() if op.kind == "event" and op.name is not None]
+        for event in new:
+            if isinstance(event, h.EventRaisedEvent) and event.name.casefold() in execution.unread_events:
+                hint = did_you_mean(event.name, awaited)
+                if hint:
+                    LOGGER.warning(
+                        "Nobody took the event '%s' that came to instance '%s' (%s)%s",
+                        event.name,
+                        instance.instance_id,
+                        instance.name,
+                        hint,
+                    )
 
     def _execution_of(self, instance: Instance, new: list[h.HistoryEvent]) -> tuple[Execution, list[Command]]:
         """The live execution of an instance, made or rebuilt if it has none.
@@ -419,7 +450,12 @@ class HubCore:
     def _count_turn(self, work: Instance | Entity) -> None:
         if self._turns_left is None:
             return
-        if self._turns_left <= 0:
+        is_endless = (
+            self._awaited is not None
+            and work is self._awaited[0]
+            and len(self._awaited[0]._generations) >= self._awaited[1]
+        )
+        if self._turns_left <= 0 or is_endless:
             work._queued = True
             self._queue.appendleft(work)
             if isinstance(work, Entity):
@@ -427,8 +463,9 @@ class HubCore:
                     f"The limit of turns was reached at {self._now}, and entity {work._id} still has work to "
                     "do: if it signals itself, give the signal a time, or raise max_turns."
                 )
+            limit = "generations" if is_endless else "turns"
             raise OrchestrationNotFinished(
-                f"The limit of turns was reached at {self._now}, and instance '{work.instance_id}' "
+                f"The limit of {limit} was reached at {self._now}, and instance '{work.instance_id}' "
                 f"({work.name}, generation {len(work._generations)}) still has work to do: let "
                 "an eternal orchestration run with start() and advance(), or raise max_turns."
             )
@@ -543,7 +580,9 @@ class HubCore:
             instance.status = status
             instance._output = completion.result
             failure = completion.failure
-            instance.failure = self._payloads.fetch_failure(failure) if failure is not None else None
+            if failure is not None:
+                instance.failure = self._payloads.fetch_failure(failure)
+                explain(instance, instance.failure, self.orchestrators, self._payloads)
             instance._inbox = []
             self._tell_parent(instance, completion, stamp)
         if self._check_replay != "never":
@@ -803,6 +842,8 @@ class HubCore:
         entity._state = result.state
         entity.last_modified_at = self._now
         for operation, answer in zip(batch or [], result.results, strict=False):
+            if isinstance(answer, task.FailureDetails):
+                self._note_failure(entity, operation, self._payloads.fetch_failure(answer))
             if operation.caller is not None:
                 event: h.HistoryEvent
                 if isinstance(answer, task.FailureDetails):
@@ -818,6 +859,21 @@ class HubCore:
                 self._start_from_entity(action)
         if entity._waiting:
             self._enqueue_entity(entity)
+
+    def _note_failure(self, entity: Entity, operation: EntityOperation, failure: task.FailureDetails) -> None:
+        entity.failures.append(FailedOperation(operation.name, failure, self._now))
+        near = self._names_near(entity, operation, failure)
+        if operation.caller is None:
+            what = "Signal '%s' to entity %s failed, and no caller hears of it (%s)%s"
+        elif near:
+            what = "Call of '%s' to entity %s failed (%s)%s"
+        else:
+            return
+        LOGGER.warning(what, operation.name, entity._id, told(failure), near)
+
+    def _names_near(self, entity: Entity, operation: EntityOperation, failure: task.FailureDetails) -> str:
+        """The name that was perhaps meant, of the entity or its operation."""
+        return ""
 
     def _release_orphaned_locks(self) -> int:
         """Unlock the entities whose holder has ended or is gone. Returns how many there were."""

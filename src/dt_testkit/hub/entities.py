@@ -51,6 +51,24 @@ class EntityOperation(NamedTuple):
     signaled_by: str = ""
 
 
+class FailedOperation(NamedTuple):
+    """An operation of an entity that failed, called or signaled.
+
+    Attributes
+    ----------
+    name : str
+        The operation.
+    failure : FailureDetails
+        Why it failed.
+    time : datetime
+        When. Naive UTC, virtual time.
+    """
+
+    name: str
+    failure: FailureDetails
+    time: datetime
+
+
 class LockRequest(NamedTuple):
     """A request for the locks of some entities, which has got the first ``position`` of them."""
 
@@ -111,11 +129,15 @@ class Entity:
         Its name, in lower case, and its key.
     last_modified_at : datetime
         When it was last locked, or last ran an operation. Naive UTC, virtual time.
+    failures : list[FailedOperation]
+        The operations that failed, each with ``name``, ``failure`` and ``time``. Of a signal that failed
+        nobody hears otherwise.
     """
 
     def __init__(self, hub: TaskHub, entity_id: EntityInstanceId, now: datetime) -> None:
         self.entity_id = entity_id
         self.last_modified_at = now
+        self.failures: list[FailedOperation] = []
         self._id = str(entity_id)
         self._hub = hub
         self._state: str | None = None

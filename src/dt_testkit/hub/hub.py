@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from durabletask import history as h
 from durabletask import task
+from durabletask.client import OrchestrationStatus
 from durabletask.entities import EntityInstanceId
 from durabletask.worker import ActivityNotRegisteredError, VersioningOptions, WorkItemFilters
 
@@ -28,6 +29,7 @@ from dt_testkit.guard import hold, release
 from dt_testkit.hub.core import ActivityWork, HubCore
 from dt_testkit.hub.entities import Entity, EntityRunner, put_away
 from dt_testkit.hub.filters import Filters
+from dt_testkit.hub.hints import LOGGER, did_you_mean
 from dt_testkit.hub.instance import TERMINAL, Instance
 from dt_testkit.hub.stubs import Call, Stub, name_of
 from dt_testkit.sdk import Registry, failure_of, pb, virtual_surroundings
@@ -45,6 +47,8 @@ if TYPE_CHECKING:
     from dt_testkit.hub.serving import HubServer
 
 MAX_TURNS = 1_000_000
+# How often an instance may continue as new while somebody waits for its end.
+_MAX_GENERATIONS = 10_000
 # How long time waits for an activity that another thread runs, in seconds of real time. It cannot wait for
 # ever, for the activity may wait for this very thread.
 _PATIENCE = 1.0
@@ -133,6 +137,13 @@ class TaskHub(HubCore):
             raise ValueError(f"check_replay is 'generation', 'turn' or 'never', not {check_replay!r}.")
         if not isinstance(start_time, datetime):
             raise TypeError(f"start_time is a datetime, not {start_time!r}.")
+        if not isinstance(seed, int):
+            raise TypeError(f"seed is an int, not {seed!r}.")
+        for name in ("serialize", "deserialize"):
+            if data_converter is not None and not callable(getattr(data_converter, name, None)):
+                raise TypeError(f"data_converter is a DataConverter of the SDK, not {data_converter!r}.")
+        if maximum_timer_interval is not None and not isinstance(maximum_timer_interval, timedelta):
+            raise TypeError(f"maximum_timer_interval is a timedelta, not {maximum_timer_interval!r}.")
         self._registry = Registry()  # type: ignore[no-untyped-call]
         super().__init__(
             self._registry.orchestrators,
@@ -457,7 +468,8 @@ class TaskHub(HubCore):
         OrchestrationBlocked
             The instance waits for something that only the outside can do; the message lists it.
         OrchestrationNotFinished
-            After ``max_turns`` turns it had not ended.
+            After ``max_turns`` turns it had not ended; or, with the default, after it had continued as new
+            10,000 times, for an eternal orchestration would take minutes to a million turns.
         ReplayDivergence
             Its history does not replay.
         """
@@ -833,13 +845,21 @@ class TaskHub(HubCore):
             raise TypeError(f"The timeout is a timedelta, such as timedelta(hours=1), not {timeout!r}.")
         with self._driving(max_turns):
             until = self._later(timeout) if timeout is not None else None
-            if self._run_until(lambda: instance.status in TERMINAL, until):
-                return
+            outer = self._awaited
+            if until is None and max_turns == MAX_TURNS:
+                self._awaited = instance, len(instance._generations) + _MAX_GENERATIONS
+            try:
+                if self._run_until(lambda: instance.status in TERMINAL, until):
+                    return
+            finally:
+                self._awaited = outer
             if until is None:
-                way_out = (
-                    "Raise the event, or use start(), settle() and advance() if something else is to come."
-                )
-                raise OrchestrationBlocked("\n".join([*self._blocked(instance), way_out]))
+                lines = self._blocked(instance)
+                if instance.waiting_for and instance.status is not OrchestrationStatus.SUSPENDED:
+                    is_event = any(line.lstrip().startswith("- event ") for line in lines)
+                    use = "use start(), settle() and advance() if something else is to come."
+                    lines.append(f"Raise the event, or {use}" if is_event else f"{use[:1].upper()}{use[1:]}")
+                raise OrchestrationBlocked("\n".join(lines))
             self._set_clock(until)
             raise TimeoutError("\n".join([f"After {timeout} of virtual time:", *self._blocked(instance)]))
 
@@ -884,6 +904,8 @@ class TaskHub(HubCore):
             else:
                 function = self._registry.activities.get(name)
                 if function is None:
+                    if hint := did_you_mean(name, {*self._registry.activities, *self._stubs}):
+                        LOGGER.warning("No activity '%s' is registered%s", name, hint)
                     raise ActivityNotRegisteredError(f"Activity function named '{name}' was not registered!")
                 data = command.input
                 given = payloads.deserialize(data, payloads.input_type(function)) if data else None
@@ -916,6 +938,15 @@ class TaskHub(HubCore):
             raise
         entity._broken = None
         self._end_batch(entity, result)
+
+    def _names_near(self, entity: Entity, operation: EntityOperation, failure: task.FailureDetails) -> str:
+        kind, registered = failure.error_type.rpartition(".")[2], self._registry.entities
+        if kind == "EntityNotRegisteredError":
+            return did_you_mean(entity.entity_id.entity, registered)
+        function = registered.get(entity.entity_id.entity)
+        if kind != "AttributeError" or not isinstance(function, type) or hasattr(function, operation.name):
+            return ""
+        return did_you_mean(operation.name, [name for name in vars(function) if not name.startswith("_")])
 
     def _surroundings(self) -> AbstractContextManager[None]:
         """The clock, and the source of ids, that the SDK's schedules have while an entity runs."""

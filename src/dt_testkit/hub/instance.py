@@ -119,8 +119,11 @@ class Instance:
     @property
     def history(self) -> History:
         """The history of the current generation, the last one if the instance has ended."""
-        in_flight = None if self.is_terminal else {"runtime_status": self.status.name}
-        return History(self.instance_id, self._generations[-1], metadata=in_flight)
+        events = self._generations[-1]
+        metadata = None if self.is_terminal else {"runtime_status": self.status.name}
+        if metadata is not None and not events:  # no event that has its name
+            metadata["name"] = self.name
+        return History(self.instance_id, events, metadata=metadata)
 
     @property
     def histories(self) -> list[History]:
@@ -251,6 +254,8 @@ class Instance:
             It did not end in that time.
         OrchestrationBlocked
             Without a timeout: nothing that the hub could do would move it.
+        OrchestrationNotFinished
+            Without a timeout: it has continued as new 10,000 times meanwhile.
         """
         self._hub._wait(self, timeout)
         return self

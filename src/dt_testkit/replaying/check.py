@@ -15,6 +15,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from datetime import timedelta
 from difflib import SequenceMatcher
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -40,11 +41,13 @@ from dt_testkit.execution import (
     UnlockEntity,
     WorkerOptions,
 )
-from dt_testkit.execution.commands import moment
 from dt_testkit.execution.execution import VersionMismatch, naive
 from dt_testkit.execution.options import DEFAULT_OPTIONS
+from dt_testkit.guard import unguarded
 from dt_testkit.replaying.oracle import worker_outcome
 from dt_testkit.replaying.report import Divergence, ReplayReport, plural, shown, shown_apart
+from dt_testkit.replaying.steps import RECORDS, name_of
+from dt_testkit.replaying.steps import describe as describe
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -58,17 +61,6 @@ if TYPE_CHECKING:
 # `<Order object at 0x7f9ec57bbf60>` is another text in every process, and no change of the code.
 ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 
-# What records a command, and the command it records.
-_RECORDS: dict[type[h.HistoryEvent], type[Any]] = {
-    h.TaskScheduledEvent: ScheduleActivity,
-    h.TimerCreatedEvent: CreateTimer,
-    h.SubOrchestrationInstanceCreatedEvent: CallSubOrchestrator,
-    h.EventSentEvent: SendEvent,
-    h.EntityOperationCalledEvent: CallEntity,
-    h.EntityOperationSignaledEvent: SignalEntity,
-    h.EntityLockRequestedEvent: LockEntities,
-    h.EntityUnlockSentEvent: UnlockEntity,
-}
 # What the results of an operation come back by, noted from the record as a worker does.
 _NOTED = (h.EntityOperationCalledEvent, h.EntityLockRequestedEvent)
 
@@ -292,11 +284,14 @@ class Check:
         orchestrators: Mapping[str, Any],
         payloads: Payloads,
         options: WorkerOptions,
+        *,
+        replaying: bool = True,
     ) -> None:
         self.events = events
         self.orchestrators = orchestrators
         self.payloads = payloads
-        self.execution = Execution(instance_id, orchestrators, payloads, options, replaying=True)
+        self.execution = Execution(instance_id, orchestrators, payloads, options, replaying=replaying)
+        self._in_flight = False
         self.orchestrator_name: str | None = None
         self.compared = 0
         self.divergences: list[Divergence] = []
@@ -305,6 +300,7 @@ class Check:
         self._rewound_at = _end_of_the_last_rewind(events)
         # Of the open turn: recorded events that do not match the command of their id, if there is one.
         self._unmatched: list[tuple[Any, Command | None]] = []
+        self._changed: set[int] = set()  # ids of steps for which the code asks for something else now
 
     def report(self) -> ReplayReport:
         events, context = self.events, self.execution.context
@@ -317,6 +313,7 @@ class Check:
             self.divergences,
             self.next_commands,
             context._uses_retry_timeout,
+            _cause=self._known_causes,
             _oracle=lambda: worker_outcome(
                 context._instance_id,
                 events,
@@ -324,10 +321,37 @@ class Check:
                 self.payloads.converter,
                 context._options,
                 self.payloads.store,
+                self._changed,
             ),
         )
 
+    def _causes(self) -> Iterator[str]:
+        """What is known of why the code diverges."""
+        execution, context = self.execution, self.execution.context
+        if execution.error is not None and execution.function is not None:
+            started = next((e for e in self.events if isinstance(e, h.ExecutionStartedEvent)), None)
+            misfit = self.payloads.misfit(started.input, execution.function) if started else None
+            if started is not None and misfit is not None:
+                yield f"The input {shown(self.payloads.show(started.input))} {misfit}."
+        if context._reads_replaying:
+            how = context._instance_id, self.events, self.orchestrators, self.payloads, context._options
+            with unguarded():
+                other = Check(*how, replaying=False)
+                other.run(self._in_flight)
+            if not other.divergences:
+                yield (
+                    "The cause is ctx.is_replaying: where it is False, as in a first run, the code does what "
+                    "the history has."
+                )
+
+    def _known_causes(self) -> list[str]:
+        causes: list[str] = []
+        with suppress(Exception):  # the user's converter, or code that does not get that far
+            causes.extend(self._causes())
+        return causes
+
     def run(self, in_flight: bool) -> None:
+        self._in_flight = in_flight
         events, execution, unmatched = self.events, self.execution, self._unmatched
         commands, context, process = execution.commands, execution.context, execution.process
         ended: h.ExecutionCompletedEvent | None = None
@@ -353,7 +377,7 @@ class Check:
                 if (unmatched or (commands and whole)) and not self._close_turn(closed=whole):
                     self.compared = position + 1
                     return
-            elif kind in _RECORDS:
+            elif kind in RECORDS:
                 if kind is h.EntityUnlockSentEvent and position <= self._rewound_at:
                     # Sent when the instance failed. What the code does instead since it was rewound may have
                     # the same id; a worker matches unlocks by their critical section.
@@ -408,7 +432,7 @@ class Check:
         events = self.events
         self.compared = len(events)
         self.next_commands = asked = self.execution.take_commands()
-        step = next((event for event in events[position:] if type(event) in _RECORDS), None)
+        step = next((event for event in events[position:] if type(event) in RECORDS), None)
         end = next((event for event in events if isinstance(event, h.ExecutionCompletedEvent)), None)
         if end is not None:
             self._compare_end(end, asked)
@@ -513,6 +537,7 @@ class Check:
         for one_more in extra:
             del commands[one_more.id]
 
+        self._changed.update(event.event_id for event, command in pairs if command is not None)
         recorded = [event for event, _ in pairs]
         asked = [c for _, c in pairs if c is not None and type(c) is not Complete] + extra
         same_shape = not extra and all(_is_same_step(event, command) for event, command in pairs)
@@ -531,7 +556,7 @@ class Check:
 
     def _signature(self, item: Any) -> tuple[Any, ...]:
         """What a recorded event and a command have in common if they are the same step."""
-        kind = _RECORDS.get(type(item), type(item))
+        kind = RECORDS.get(type(item), type(item))
         payload = self.payloads.fetch(_payload(item))
         when = naive(item.fire_at) if kind is CreateTimer else None
         tags = frozenset((getattr(item, "tags", None) or {}).items())
@@ -544,7 +569,7 @@ class Check:
         id = item.event_id if isinstance(item, h.HistoryEvent) else item.id
         if kind is CallSubOrchestrator and str(target).endswith(f":{id:04x}"):
             target = None  # the default id, which moves with the step
-        return kind, _name(item), payload or None, when, tags, version, target
+        return kind, name_of(item), payload or None, when, tags, version, target
 
     def _report_order(self, recorded: Sequence[Any], asked: Sequence[Command]) -> None:
         was, now = [describe(item) for item in recorded], [describe(item) for item in asked]
@@ -589,7 +614,7 @@ class Check:
         if not asked:  # the code stands still where the history goes on: that is one thing, not many
             self._report_missing(recorded[0], recorded[1:])
             return
-        labels = [(_RECORDS[type(event)], _name(event)) for event in recorded]
+        labels = [(RECORDS[type(event)], name_of(event)) for event in recorded]
         now = [(type(command), command.name) for command in asked]
         if labels == now:
             self._report_id(recorded[0], asked[0])
@@ -618,10 +643,10 @@ class Check:
         )
 
     def _report_replaced(self, event: Any, command: Command) -> None:
-        if type(command) is _RECORDS[type(event)]:
-            name, was, now = _NAMED.get(type(command), "name"), _name(event), command.name
+        if type(command) is RECORDS[type(event)]:
+            name, was, now = _NAMED.get(type(command), "name"), name_of(event), command.name
         else:
-            name, was, now = "kind", _RECORDS[type(event)].kind, command.kind
+            name, was, now = "kind", RECORDS[type(event)].kind, command.kind
         later = self._recorded_later(event, command)
         self._add(
             "changed",
@@ -646,7 +671,7 @@ class Check:
         for other in self.events:
             if (
                 getattr(other, "event_id", -1) > event.event_id
-                and type(other) in _RECORDS
+                and type(other) in RECORDS
                 and self._signature(other) == self._signature(command)
             ):
                 return f", which the history has later, as #{other.event_id}"
@@ -655,7 +680,7 @@ class Check:
     def _is_recorded(self, command: Command) -> bool:
         signature = self._signature(command)
         return any(
-            event.event_id >= command.id and type(event) in _RECORDS and self._signature(event) == signature
+            event.event_id >= command.id and type(event) in RECORDS and self._signature(event) == signature
             for event in self.events
         )
 
@@ -703,7 +728,7 @@ class Check:
 
     def _ended_early(self, position: int) -> None:
         rest = self.events[position:]
-        step = next((event for event in rest if type(event) in _RECORDS), None)
+        step = next((event for event in rest if type(event) in RECORDS), None)
         end = next((event for event in rest if isinstance(event, h.ExecutionCompletedEvent)), None)
         status = self.execution.status
         assert status is not None
@@ -750,9 +775,11 @@ class Check:
         if recorded is OrchestrationStatus.FAILED and ended.failure_details is not None:
             failed_then, failed_now = _failure(ended.failure_details), _failure(completion.failure)
             if ADDRESS.sub("", failed_then or "") != ADDRESS.sub("", failed_now or ""):
-                self._result(ended, "failure", failed_then, failed_now, None)
+                self._result(ended, "failure", failed_then, failed_now, None, _at(ended.failure_details))
 
-    def _result(self, ended: Any, name: str, was: Any, now: Any, instead: str | None) -> None:
+    def _result(
+        self, ended: Any, name: str, was: Any, now: Any, instead: str | None, where: str = ""
+    ) -> None:
         if instead is not None:
             message = f"the history ends here, {was}; {instead.rstrip('.')}."
         else:
@@ -762,7 +789,7 @@ class Check:
                 else f"the {name}"
             )
             before, after = shown_apart(was, now)
-            message = f"{what} was {before} in the history and is {after} now."
+            message = f"{what} was {before}{where} in the history and is {after} now."
         self._add("result", ended.event_id, name, was, now, self.execution.location, message)
 
     def _add(self, *values: Any) -> None:
@@ -773,7 +800,7 @@ class Check:
 
 def _is_same_step(event: Any, command: Command | None) -> bool:
     """Whether a command is of the kind and name that was recorded, whatever its values."""
-    return command is not None and type(command) is _RECORDS[type(event)] and command.name == _name(event)
+    return command is not None and type(command) is RECORDS[type(event)] and command.name == name_of(event)
 
 
 _NAMED: dict[type[Any], str] = {
@@ -782,18 +809,6 @@ _NAMED: dict[type[Any], str] = {
     LockEntities: "lock_set",
     UnlockEntity: "entity_id",
 }
-
-
-def _name(item: Any) -> str | None:
-    """The name of a recorded event or a command: what the two must share to be the same step."""
-    kind = type(item)
-    if kind in (h.EntityOperationCalledEvent, h.EntityOperationSignaledEvent):
-        return item.operation  # type: ignore[no-any-return]
-    if kind is h.EntityLockRequestedEvent:
-        return ", ".join(item.lock_set)
-    if kind is h.EntityUnlockSentEvent:
-        return item.target_instance_id  # type: ignore[no-any-return]
-    return getattr(item, "name", None)
 
 
 def _end_of_the_last_rewind(events: Sequence[h.HistoryEvent]) -> int:
@@ -822,26 +837,11 @@ def _failure(details: task.FailureDetails | None) -> str | None:
     return f"{details.error_type}: {details.message}" if details is not None else None
 
 
+def _at(details: task.FailureDetails) -> str:
+    """Where a recorded failure was raised, where its stack trace says so."""
+    places = re.findall(r'File "(.+?)", line (\d+), in (\S+)', details.stack_trace or "")
+    return " at {}:{} in {}".format(*places[-1]) if places else ""
+
+
 def _payload(item: Any) -> str | None:
     return item.data if isinstance(item, SendEvent) else getattr(item, "input", None)
-
-
-def describe(item: Any) -> str:
-    """A recorded event or a command, in the words of the user's code."""
-    kind = _RECORDS.get(type(item), type(item))
-    if kind is ScheduleActivity:
-        return f"activity {item.name!r}"
-    if kind is CreateTimer:
-        return f"a timer until {moment(naive(item.fire_at))}"
-    if kind is CallSubOrchestrator:
-        return f"sub-orchestration {item.name!r}"
-    if kind is SendEvent:
-        return f"an event {item.name!r} to {item.instance_id!r}"
-    if kind in (CallEntity, SignalEntity):
-        target = getattr(item, "entity_id", None) or getattr(item, "target_instance_id", None)
-        return f"{'a call of' if kind is CallEntity else 'a signal'} {_name(item)!r} to entity {target}"
-    if kind is LockEntities:
-        return f"a lock of {_name(item)}"
-    if kind is UnlockEntity:
-        return f"the unlock of {_name(item)}"
-    return "its completion"

@@ -4,7 +4,8 @@ The worker checks little. It compares the id, the kind and the name of a command
 events sent the target; everything else it accepts. So what it does with a divergence is one of three things:
 
 ``accepts``
-    It goes on, with whatever the code does now. Nobody is told.
+    It goes on, with whatever the code does now. Nobody is told. What is recorded as asked for stays as it was
+    asked for: a timer fires when it was due, whatever the code says now.
 ``fails``
     It fails the instance, mostly with ``NonDeterminismError``.
 ``hangs``
@@ -20,11 +21,14 @@ from durabletask import history as h
 from durabletask.client import OrchestrationStatus
 from durabletask.payload import deexternalize_payloads
 
+from dt_testkit.execution.commands import moment
+from dt_testkit.execution.execution import naive
 from dt_testkit.history.codec import events_to_protobuf
+from dt_testkit.replaying.steps import RECORDS, describe
 from dt_testkit.sdk import OrchestrationExecutor, Registry, pb, suppress_span_emission
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from durabletask.payload import PayloadStore
     from durabletask.serialization import DataConverter
@@ -70,6 +74,7 @@ def worker_outcome(
     converter: DataConverter,
     options: WorkerOptions,
     store: PayloadStore | None = None,
+    changed: Collection[int] = (),
 ) -> Outcome:
     """Run the SDK's executor on a history as a worker would that was handed its last turn.
 
@@ -87,6 +92,9 @@ def worker_outcome(
         How the worker is set up.
     store : PayloadStore | None
         The worker's payload store.
+    changed : Collection[int]
+        Ids of the recorded steps for which the code asks for something else now, to be told which of them
+        the instance still waits for.
 
     Returns
     -------
@@ -136,24 +144,62 @@ def worker_outcome(
             return Outcome("fails", f"the worker fails the instance with {kind}: {happened}.")
         return Outcome("accepts", _accepted(recorded, completion.orchestrationStatus))
     if actions:
-        return Outcome("accepts", "the worker notices nothing, and does what the code asks for next.")
+        waits = _waits(executor.context, replayed, changed)
+        kept = f" It {waits}" if waits.startswith("still") else ""
+        return Outcome("accepts", f"the worker notices nothing, and does what the code asks for next.{kept}")
     if recorded is not None or not _can_go_on(executor.context, replayed):
         waited_for = " or ".join(map(repr, executor.context._pending_events)) if executor.context else ""
         until = f", unless somebody raises the event {waited_for}" if waited_for else " for ever"
         return Outcome(
             "hangs", f"the worker answers with no command and no error, so the instance stays Running{until}."
         )
-    return Outcome("accepts", "the worker notices nothing, and waits for what the code waits for now.")
+    waits = _waits(executor.context, replayed, changed)
+    return Outcome("accepts", f"the worker notices nothing, and {waits}")
 
 
 def _accepted(recorded: int | None, status: int) -> str:
     if recorded is None:
-        return "the worker notices nothing: the instance goes on as the code says now."
+        if status == OrchestrationStatus.CONTINUED_AS_NEW.value:
+            return "the worker notices nothing: the instance continues as new, as the code says now."
+        return f"the worker notices nothing: the instance ends {OrchestrationStatus(status).name}."
     if recorded == status:
         name = OrchestrationStatus(status).name
         return f"the worker notices nothing: the instance ends {name}, with what the code gives now."
     was, now = OrchestrationStatus(recorded).name, OrchestrationStatus(status).name
     return f"the worker notices nothing: the instance ends {now} instead of {was}."
+
+
+def _waits(context: Any, events: Sequence[h.HistoryEvent], changed: Collection[int]) -> str:
+    """What an instance waits for: what was recorded, and not what the code asks for in its place now."""
+    if _is_suspended(events):
+        return "waits to be resumed."
+    pending = context._pending_tasks
+    steps = {event.event_id: event for event in events if type(event) in RECORDS}
+    open_ids = sorted(outstanding(events) & pending.keys())
+    kept = [id for id in open_ids if id in changed]
+    named = [_step(steps[id], pending[id]) for id in kept or open_ids]
+    if not kept:
+        named += [f"an event {name!r}" for name in context._pending_events]
+    if len(named) > _NAMED:
+        named[_NAMED:] = [f"{len(named) - _NAMED:,} more"]
+    listed = " and ".join([", ".join(named[:-1]), named[-1]] if len(named) > 1 else named)
+    if not kept:
+        return f"waits for {listed}."
+    return (
+        f"still waits for what was recorded: {listed}. What the code says of "
+        f"{'it' if len(kept) == 1 else 'them'} now counts for new instances only."
+    )
+
+
+_NAMED = 3  # of the steps that an instance waits for
+
+
+def _step(recorded: Any, pending: Any) -> str:
+    text = f"{describe(recorded)} (#{recorded.event_id})"
+    last = getattr(pending, "_final_fire_at", None)  # of a timer that is chunked
+    if isinstance(recorded, h.TimerCreatedEvent) and last is not None and naive(recorded.fire_at) < last:
+        text += f" with another behind it, up to {moment(last)}"
+    return text
 
 
 def _can_go_on(context: Any, events: Sequence[h.HistoryEvent]) -> bool:

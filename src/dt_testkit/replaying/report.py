@@ -18,7 +18,8 @@ WAY_OUT = (
     "Way out: if the code was changed on purpose, keep the old path for instances in flight (branch on "
     "ctx.version, or register the new code under a new name and let the old instances end); if it was not, "
     "look for what differs between two runs: a clock, a random number, an environment variable, the order of "
-    "a set."
+    "a set, state that outlives a run, ctx.is_replaying. check_determinism(history, ...) or "
+    "`dt-testkit lint` names the line."
 )
 
 
@@ -91,6 +92,7 @@ class ReplayReport:
     next_commands: list[Command]
     uses_retry_timeout: bool = False
     _oracle: Callable[[], Outcome] = field(repr=False, compare=False, kw_only=True)
+    _cause: Callable[[], list[str]] = field(repr=False, compare=False, kw_only=True)
 
     @property
     def ok(self) -> bool:
@@ -100,6 +102,10 @@ class ReplayReport:
     @cached_property
     def _outcome(self) -> Outcome:
         return self._oracle()
+
+    @cached_property
+    def _causes(self) -> list[str]:
+        return self._cause()
 
     @property
     def worker_outcome(self) -> str:
@@ -126,6 +132,7 @@ class ReplayReport:
             return "\n".join([f"{title}: replays clean ({plural(self.events, 'event')})", *self._notes()])
         lines = [f"{title}: {plural(len(self.divergences), 'divergence')} in {plural(self.events, 'event')}"]
         lines += [f"{n}. {divergence.kind}: {divergence}" for n, divergence in enumerate(self.divergences, 1)]
+        lines += self._causes
         rest = self.events - self.compared
         if rest:
             which = "last event was" if rest == 1 else f"last {rest:,} events were"
