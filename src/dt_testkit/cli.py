@@ -248,7 +248,8 @@ def lint(
     """Look for what makes orchestrators take another way when they are replayed.
 
     Each PATH is a Python file or a directory of them; nothing of it is imported. Without one, it is what
-    [tool.dt-testkit.lint] in pyproject.toml names.
+    [tool.dt-testkit.lint] in pyproject.toml names, or else the directory of pyproject.toml, or else the
+    current directory.
 
     Exit status: 0 if there is no error and no warning, 1 if there is one, 2 if it could not be run.
     """
@@ -263,6 +264,7 @@ def lint(
             _print(file.diff())
         number = sum(len(file.done) for file in files)
         click.echo(f"--fix would mend {_count(number, 'finding')}; nothing was changed.", err=True)
+        _tell_who_wants_a_context(report)
         ctx.exit(0 if report.ok else _FOUND)
     if fix and (files := fix_paths(report)):
         for file in files:
@@ -273,8 +275,16 @@ def lint(
         if any(one.code == "DT104" for file in files for one in file.done):
             click.echo(_NEW_TIMER, err=True)
         report = look()
+    if fix:
+        _tell_who_wants_a_context(report)
     _print(report.render(style))
     ctx.exit(0 if report.ok else _FOUND)
+
+
+def _tell_who_wants_a_context(report: Report) -> None:
+    """Name the helpers in which --fix would mend more, if they had a context."""
+    for helper in dict.fromkeys(found.route[-1] for found in report.findings if found.wants_context):
+        click.echo(f"{helper}: give the helper a ctx parameter, then --fix can mend it.", err=True)
 
 
 def _codes(option: str, text: str | None) -> list[str]:

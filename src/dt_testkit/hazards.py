@@ -38,6 +38,8 @@ class Hazard:
         The durable way to do it.
     wrong, right : str
         The body of an orchestrator that does it, and of one that does not.
+    more : str
+        What else there is to know, for the page.
     calls, reads : tuple[str, ...]
         Which calls, and which attributes that are merely read, are such a hazard.
     pure : tuple[str, ...]
@@ -54,6 +56,7 @@ class Hazard:
     instead: str
     wrong: str
     right: str
+    more: str = ""
     calls: tuple[str, ...] = ()
     reads: tuple[str, ...] = ()
     pure: tuple[str, ...] = ()
@@ -227,9 +230,10 @@ HAZARDS: tuple[Hazard, ...] = (
         "chance",
         "error",
         "each replay draws another value, so it may take another way or ask for something else",
-        "draw it in an activity, or use `random.Random(ctx.instance_id)`",
+        "draw it in an activity, or use `random.Random(ctx.new_uuid())`",
         "if random.random() < 0.5:\n    yield ctx.call_activity(work)",
-        "if random.Random(ctx.instance_id).random() < 0.5:\n    yield ctx.call_activity(work)",
+        "if random.Random(ctx.new_uuid()).random() < 0.5:\n    yield ctx.call_activity(work)",
+        more="`random.Random(ctx.instance_id)` draws the same in every generation: see [DT103](#dt103)",
         calls=(
             *_each(
                 "random",
@@ -260,6 +264,12 @@ HAZARDS: tuple[Hazard, ...] = (
         "use `ctx.new_uuid()`, or `uuid.uuid5` of values from the history",
         "yield ctx.call_activity(work, input=str(uuid.uuid4()))",
         "yield ctx.call_activity(work, input=ctx.new_uuid())",
+        more=(
+            "`ctx.instance_id` stays the same when an orchestration continues as new, so a key made from it "
+            "alone repeats in every generation, and the payment of the second day is taken for that of the "
+            "first; `ctx.new_uuid()` is made from the time of the turn, too, so it is another one once time "
+            "has passed"
+        ),
         calls=(
             *_each("uuid", "uuid1 uuid4 uuid6 uuid7 getnode"),
             "id",
@@ -622,6 +632,7 @@ HAZARDS: tuple[Hazard, ...] = (
         "register it with the worker, or mend the name",
         'yield ctx.call_activity("wrok")',
         'yield ctx.call_activity("work")',
+        more="What counts is told in [who registers a name](#who-registers-a-name)",
     ),
     Hazard(
         "DT121",

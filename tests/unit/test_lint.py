@@ -53,14 +53,17 @@ def lint(tmp_path):
     """Writes files, and gives what lint finds in them."""
 
     def lint(source: str | dict[str, str], **options):
-        files = {"flow.py": source} if isinstance(source, str) else source
-        for name, text in files.items():
-            file = tmp_path / name
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(textwrap.dedent(text))
+        write(tmp_path, {"flow.py": source} if isinstance(source, str) else source)
         return lint_paths([tmp_path], root=tmp_path, **options)
 
     return lint
+
+
+def write(directory: Path, files: dict[str, str]) -> None:
+    for name, text in files.items():
+        file = directory / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(textwrap.dedent(text))
 
 
 def body(text: str) -> str:
@@ -894,6 +897,40 @@ def test_the_shell_shows_what_it_would_fix_and_changes_nothing(options, shell):
     assert result.stderr == "--fix would mend 2 findings; nothing was changed.\n"
 
 
+def test_the_shell_names_the_helpers_in_which_a_context_would_let_it_fix_more(shell):
+    helpers = """
+from datetime import datetime, timedelta
+import random
+
+def due(days{}):
+    return datetime.utcnow() + timedelta(days=days)
+
+def key():
+    return random.random()
+
+def local(ctx=None):
+    return datetime.utcnow()
+
+def flow(ctx, order):
+    yield ctx.create_timer(due(3{}))
+    yield ctx.create_timer(due(4{}))
+    yield ctx.call_activity("work", input=[key(), local(ctx)])
+"""
+    hint = "flow.py:6 due: give the helper a ctx parameter, then --fix can mend it.\n"
+    Path("flow.py").write_text(helpers.format("", "", ""))
+    assert hint not in shell("flow.py").stderr
+    assert shell("flow.py", "--fix").stderr == hint
+    assert shell("flow.py", "--diff").stderr == f"--fix would mend 0 findings; nothing was changed.\n{hint}"
+    Path("flow.py").write_text(helpers.format(", ctx", ", ctx", ", ctx"))
+    assert "Fixed 1 finding." in (told := shell("flow.py", "--fix").stderr)
+    assert hint not in told
+
+
+def test_the_help_tells_what_is_looked_at_when_nothing_is_named(shell):
+    told = " ".join(shell("--help").stdout.split())
+    assert "names, or else the directory of pyproject.toml, or else the current directory." in told
+
+
 # -- this project
 
 
@@ -1486,3 +1523,312 @@ def test_lint_is_a_command_of_the_module(tmp_path):
     command = [sys.executable, "-m", "dt_testkit", "lint", str(tmp_path)]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "0 orchestrators in 1 file: clean\n")
+
+
+# -- who registers a name
+
+
+NIGHTLY = """
+def nightly(ctx, day):
+    claims = yield ctx.call_activity("open_claims", input=day)
+    yield ctx.call_sub_orchestrator("settle", input=claims)
+
+def settle(ctx, claim):
+    yield ctx.call_activity(pay, input=claim)
+
+def pay(ctx, claim): ...
+"""
+REGISTER = """
+def register(worker):
+    for orchestrator in (nightly, settle):
+        worker.add_orchestrator(orchestrator)
+    worker.add_activity(pay)
+"""
+
+
+def told(report) -> list[tuple[str, str, str]]:
+    return [(found.path, found.severity, found.message.partition(":")[0]) for found in report.findings]
+
+
+@pytest.mark.parametrize("test", ["tests/night.py", "test_night.py", "night_test.py", "conftest.py"])
+@pytest.mark.parametrize(
+    "stub",
+    [
+        "task_hub.stub('open_claims')",
+        "def open_claims(ctx, day): ...\n    task_hub.add_activity(open_claims)",
+        "for name in load():\n        task_hub.stub(name)",
+    ],
+)
+def test_what_only_tests_register_is_a_finding_in_what_the_application_registers(test, stub, lint):
+    test_file = f"def test_a_night(task_hub):\n    {stub}\n    task_hub.run('nightly')\n"
+    report = lint({"claims.py": NIGHTLY + REGISTER, test: test_file})
+    assert told(report) == [("claims.py", "error", "the activity `open_claims`")]
+
+
+def test_a_stub_of_an_orchestrator_does_not_register_it_for_the_application(lint):
+    app = NIGHTLY.replace('"settle"', '"setle"') + REGISTER + "    worker.add_activity(open_claims)\n"
+    app += "def open_claims(ctx, day): ...\n"
+    test_file = "def test_a_night(task_hub):\n    task_hub.stub_orchestrator('setle')\n"
+    report = lint({"claims.py": app, "tests/test_night.py": test_file})
+    assert told(report) == [("claims.py", "error", "the orchestrator `setle`")]
+
+
+def test_what_tests_register_counts_for_what_only_they_register(lint):
+    test_file = """
+def test_a_night(task_hub):
+    def outer(ctx, day):
+        yield ctx.call_activity("rates")
+        yield ctx.call_activity("ratse")
+    task_hub.stub("rates")
+    task_hub.stub("open_claims")
+    task_hub.add_orchestrator(outer)
+    task_hub.add_orchestrator(nightly)
+"""
+    other = "def register(worker):\n    worker.add_activity(audit)\n\ndef audit(ctx, _): ...\n"
+    tests = {"tests/test_night.py": f"from claims import nightly\n{test_file}"}
+    stubs = {"tests/conftest.py": "def hub(task_hub):\n    for each in ('settle', 'pay'):\n"
+             "        task_hub.stub(each)\n        task_hub.stub_orchestrator(each)\n"}  # fmt: skip
+    report = lint({"claims.py": NIGHTLY, "other.py": other, **tests, **stubs})
+    assert told(report) == [("tests/test_night.py", "error", "the activity `ratse`")]
+
+
+def test_a_helper_is_judged_for_tests_and_for_the_application(lint):
+    helper = "def ask(ctx):\n    return (yield ctx.call_activity('rates'))\n"
+    use = "from helper import ask\ndef {0}(ctx, day):\n    yield from ask(ctx)\n"
+    app = use.format("flow") + REGISTER.replace("(nightly, settle)", "[flow]") + "def pay(ctx, claim): ...\n"
+    test_file = use.format("outer") + (
+        "def test_outer(task_hub):\n    task_hub.add_orchestrator(outer)\n    task_hub.stub('rates')\n"
+    )
+    tests = {"helper.py": helper, "a/test_flow.py": test_file}
+    assert told(lint(tests)) == []
+    report = lint({**tests, "flow.py": app})
+    assert [(found.line, found.severity) for found in report.findings] == [(2, "error")]
+    assert report.findings[0].route == ("flow.py:3 flow", "helper.py:2 ask")
+
+
+def test_a_registration_in_a_file_that_is_read_and_not_asked_for_counts(lint, tmp_path):
+    test_file = """
+from claims import nightly
+
+def test_a_night(task_hub):
+    task_hub.stub_orchestrator("other")
+    task_hub.stub("open_claims")
+    task_hub.run(nightly)
+"""
+    register = "from claims import nightly, settle, pay" + REGISTER
+    lint({"claims.py": NIGHTLY + REGISTER, "tests/test_night.py": test_file})
+    assert lint_paths([tmp_path / "tests/test_night.py"], root=tmp_path).findings == []
+    lint({"claims.py": NIGHTLY, "app/setup.py": register, "tests/test_night.py": test_file})
+    assert told(lint_paths([tmp_path / "tests/test_night.py"], root=tmp_path)) == [
+        ("claims.py", "note", "no registration of the orchestrator `settle` was found, but not all files of "
+         "the project were looked at."),
+    ]  # fmt: skip
+    lint({"tests/test_night.py": f"{test_file}\ndef more():\n    import app.setup\n"})
+    assert lint_paths([tmp_path / "tests/test_night.py"], root=tmp_path).findings == []
+
+
+MAIN = """
+from claims import register
+
+def main():
+    with TaskHubGrpcWorker() as worker:
+        register(worker)
+"""
+ADDS = "def more(worker):\n    worker.add_activity(print)\n"
+PLAIN = "x = 1\n"
+
+
+@pytest.mark.parametrize(
+    ("asked", "files", "severity"),
+    [
+        (["claims.py"], {}, "error"),
+        (["claims.py"], {"other.py": PLAIN, "tests/test_claims.py": ADDS}, "error"),
+        (["claims.py"], {"other.py": ADDS}, "note"),
+        (["claims.py", "main.py"], {"main.py": MAIN, "other.py": ADDS}, "error"),
+        (["claims.py", "test_worker.py"], {"test_worker.py": MAIN, "other.py": ADDS}, "note"),
+        (["claims.py", "a"], {"a/other.py": PLAIN, "b/other.py": ADDS}, "note"),
+        (["claims.py"], {"a/b.py": ADDS, "pyproject.toml": "[tool.dt-testkit.lint]\nexclude=['a']"}, "error"),
+        (["claims.py"], {"a/b.py": ADDS, "pyproject.toml": "[tool.dt-testkit.lint]\npaths=['a']"}, "note"),
+        (["claims.py"], {"pyproject.toml": "[tool.dt-testkit.lint]\npaths=['claims.py', 'a']"}, "error"),
+    ],
+)
+def test_that_nobody_registers_a_name_is_only_said_of_a_whole_project(asked, files, severity, tmp_path):
+    write(tmp_path, {"claims.py": NIGHTLY + REGISTER, **files})
+    report = lint_paths([tmp_path / each for each in asked], root=tmp_path)
+    assert [found.severity for found in report.findings] == [severity]
+
+
+def test_a_name_that_only_add_named_registers_in_its_file_is_known(lint):
+    named = "def start(worker):\n    worker.add_named_activity('open_claims', print)\n"
+    assert lint({"claims.py": NIGHTLY + REGISTER, "named.py": named}).findings == []
+
+
+ENTITIES = """
+from abc import ABC
+from durabletask.entities import DurableEntity, EntityInstanceId
+import outside
+
+class Base(DurableEntity, ABC):
+    def __init__(self):
+        self.hook = print
+    def put(self, amount): ...
+
+class Budget(Base):
+    def take(self, amount): ...
+    def _own(self): ...
+
+class Loose(DurableEntity):
+    def __getattr__(self, name): ...
+
+class Foreign(outside.Entity, DurableEntity): ...
+
+@outside.decorated
+class Decorated(DurableEntity): ...
+
+class Plain: ...
+
+def count(ctx, amount): ...
+
+def register(worker):
+    worker.add_orchestrator(flow)
+    for entity in (Budget, Loose, Foreign, Decorated, Plain, count):
+        worker.add_entity(entity)
+    worker.add_entity(Budget, "purse")
+    worker.add_entity(Budget, name="bag")
+    worker.add_named_entity("sack", Budget)
+    worker.add_entity(Budget, name="both")
+    worker.add_entity(count, name="both")
+
+def flow(ctx, day):
+    yield ctx.call_entity(
+"""
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        *(f'EntityInstanceId("budget", "a"), "{name}"' for name in ("take", "put", "hook", "delete", "_own")),
+        'EntityInstanceId("Budget", "a"), operation="take"',
+        *(f'EntityInstanceId("{name}", "a"), "tak"' for name in ("loose", "foreign", "decorated", "plain")),
+        *(f'EntityInstanceId("{name}", "a"), "tak"' for name in ("count", "both")),
+        'EntityInstanceId("budget", "a"), day',
+        'EntityInstanceId("budget", "a"), "get_state"',
+        'f"@budget@{day}", "take"',
+    ],
+)
+def test_an_operation_that_an_entity_has_or_may_have_is_no_finding(call, lint):
+    assert [found.code for found in lint(ENTITIES.strip() + call + ")\n").findings] == []
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        ('EntityInstanceId("Budget", "a"), "tak"', "budget` has no operation `tak`, .*did you mean `take`?"),
+        (
+            'EntityInstanceId("budget", "a"), "Take"',
+            "budget` has no operation `Take`, .*did you mean `take`?",
+        ),
+        ('EntityInstanceId("purse", "a"), operation="tak"', "purse` has no operation `tak`"),
+        (
+            'entity=EntityInstanceId(entity="bag", key="a"), operation="x"',
+            "bag` has no operation `x`, .*mend",
+        ),
+        ('EntityInstanceId("sack", "a"), "tak"', "sack` has no operation `tak`"),
+        ('EntityInstanceId("budgte", "a"), "take"', "the entity `budgte`: no worker knows it"),
+        ('"budget", "take"', '`"budget"` is no id, .*write `EntityInstanceId'),
+    ],
+)
+def test_an_operation_that_an_entity_does_not_have_is_a_finding(call, message, lint):
+    call = ENTITIES.strip() + call + ")\n"
+    for source in (call, call.replace("yield ctx.call_entity", "ctx.signal_entity").replace(
+        "operation=", "operation_name=").replace("entity=E", "entity_id=E")):  # fmt: skip
+        (found,) = lint(source).findings
+        assert (found.code, found.severity) == ("DT120", "error")
+        assert re.search(message, found.message)
+
+
+def test_an_operation_that_only_the_class_of_a_test_has_is_a_finding_in_the_application(lint):
+    source = ENTITIES.strip() + 'EntityInstanceId("budget", "a"), "tak")\n'
+    test_file = """
+from durabletask.entities import DurableEntity
+
+class Budget(DurableEntity):
+    def tak(self): ...
+
+def test_budget(task_hub):
+    task_hub.add_entity(Budget)
+"""
+    assert codes(lint({"app.py": source, "test_app.py": test_file})) == ["DT120"]
+
+
+# -- what is done when a module is imported
+
+
+FLAG = 'os.environ["FLAG"]'
+
+
+def imported_flag(module: str, use: str = "if FLAG:\n        pass") -> str:
+    head = "import os\nfrom dt_testkit import allow_nondeterminism\n"
+    return f"{head}{module}\ndef flow(ctx, order):\n    {use}\n    yield ctx.create_timer(order)\n"
+
+
+def test_the_route_to_what_is_read_when_a_module_is_imported_is_told(lint):
+    (found,) = lint(imported_flag(f"FLAG = {FLAG}")).findings
+    assert (found.line, found.code, found.route) == (3, "DT106", ("flow.py:5 flow", "flow.py:3 <module>"))
+    made = f"class Settings:\n    flag = {FLAG}"
+    (found,) = lint(imported_flag(made, "if Settings.flag: ...")).findings
+    assert (found.line, found.route) == (4, ("flow.py:6 flow", "flow.py:4 Settings"))
+
+
+@pytest.mark.parametrize(
+    ("import_", "use"),
+    [
+        ("from settings import FLAG", "if FLAG: ..."),
+        ("from again import FLAG as OTHER", "if OTHER: ..."),
+        ("from settings import *", "if FLAG: ..."),
+        ("import settings", "if settings.FLAG: ..."),
+        ("", "from settings import FLAG"),
+    ],
+)
+def test_what_another_module_reads_when_it_is_imported_is_found_in_it(import_, use, lint):
+    files = {"settings.py": f"import os\nFLAG = {FLAG}\n", "again.py": "from settings import FLAG\n"}
+    flow = f"{import_}\ndef flow(ctx, order):\n    {use}\n    yield ctx.create_timer(order)\n"
+    (found,) = lint({**files, "flow.py": flow}).findings
+    assert (found.path, found.line, found.code) == ("settings.py", 2, "DT106")
+    assert found.route == ("flow.py:3 flow", "settings.py:2 <module>")
+
+
+ALLOW = 'with allow_nondeterminism("set by the deployment"):'
+
+
+@pytest.mark.parametrize(
+    ("module", "use"),
+    [
+        (f"{ALLOW}\n    FLAG = {FLAG}", "if FLAG: ..."),
+        (f"{ALLOW}\n    if True:\n        FLAG = {FLAG}", "if FLAG: ..."),
+        (f"if True:\n    {ALLOW}\n        FLAG = {FLAG}", "if FLAG: ..."),
+        (f"def read():\n    return {FLAG}\n{ALLOW}\n    FLAG = read()", "if FLAG: ..."),
+        (f"class Settings:\n    {ALLOW}\n        flag = {FLAG}", "if Settings.flag: ..."),
+        (f"FLAG = {FLAG}", f"{ALLOW}\n        flag = FLAG"),
+        (f"FLAG = {FLAG}  # dt: ignore[DT106] set by the deployment", "if FLAG: ..."),
+        (f"FLAG = (\n    {FLAG}\n)  # dt: ignore[DT106] set by the deployment", "if FLAG: ..."),
+    ],
+)
+def test_what_is_read_when_a_module_is_imported_can_be_allowed_and_ignored(module, use, lint):
+    assert lint(imported_flag(module, use)).findings == []
+
+
+def test_a_block_allows_what_is_read_in_it_when_a_module_is_imported_and_nothing_else(lint):
+    module = f"{ALLOW}\n    OTHER = 1\nFLAG = {FLAG}"
+    assert codes(lint(imported_flag(module))) == ["DT106"]
+    module = f"with open(__file__):\n    FLAG = {FLAG}"
+    assert codes(lint(imported_flag(module))) == ["DT106"]
+    module = f"FLAG = {FLAG}"
+    use = f"{ALLOW}\n        flag = FLAG\n    if FLAG: ..."
+    assert codes(lint(imported_flag(module, use))) == ["DT106"]
+
+
+def test_a_block_around_what_a_module_reads_wants_a_reason(lint):
+    (found,) = lint(imported_flag(f"with allow_nondeterminism():\n    FLAG = {FLAG}")).findings
+    assert (found.code, found.line) == ("DT902", 3)
+    assert found.message.startswith("an `allow_nondeterminism` without a reason: ")

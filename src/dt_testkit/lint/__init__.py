@@ -1,9 +1,9 @@
 """Finds in source what makes orchestrators take another way when they are replayed. Nothing is imported.
 
-`project` holds the modules, and `orchestrators` finds where to begin. `interpreter` goes from there through
-functions: `statements` and `expressions` say what their code does; `names`, `calls` and `objects` what it
-means, in `values`. The `rules` look at what is met, and what they find goes through `collector`, `ignores`,
-`fixes` and `report`.
+`project` holds the modules; `orchestrators` finds where to begin, and what is `registered`. `interpreter`
+goes from there through functions: `statements` and `expressions` say what their code does; `names`, `calls`
+and `objects` what it means, in `values`. The `rules` look at what is met, and what they find goes through
+`collector`, `ignores`, `fixes` and `report`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import warnings
 from contextlib import contextmanager
 from dataclasses import replace
 from fnmatch import fnmatch
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,7 @@ from dt_testkit.lint.ignores import apply_ignores
 from dt_testkit.lint.interpreter import Interpreter
 from dt_testkit.lint.orchestrators import find_orchestrators
 from dt_testkit.lint.project import Module, Project
+from dt_testkit.lint.registered import Registered, is_of_tests
 from dt_testkit.lint.report import Finding, Report
 from dt_testkit.lint.settings import Settings, check_codes, read_settings
 from dt_testkit.lint.values import Function
@@ -34,7 +36,15 @@ if TYPE_CHECKING:
 
 __all__ = ["Finding", "Report", "fix_paths", "lint_paths"]
 
-_MARKS = (b"rchestrat", b"yield", b"add_activity", b"add_entity", b"stub(", b"dt:")
+_MARKS = (b"rchestrat", b"yield", b"add_activity", b"add_entity", b"add_named_", b"stub(", b"dt:", b"Worker(")
+_REGISTERS = (
+    b"add_activity",
+    b"add_orchestrator",
+    b"add_entity",
+    b"add_named_",
+    b"stub(",
+    b"stub_orchestrator(",
+)
 _SUFFIXES = ("", ".py", ".pyi", ".pyw")
 _SKIPPED = frozenset(["__pycache__", "node_modules", "build", "dist", "venv", "site-packages"])
 
@@ -69,7 +79,25 @@ def lint_paths(
     check_codes([*select, *ignore])
     settings = replace(settings, select=list(select) or settings.select, ignore=[*settings.ignore, *ignore])
     with _without_collector():
-        return _lint(paths or [settings.root / path for path in settings.paths or ["."]], settings)
+        return _lint(paths or _default(settings), settings)
+
+
+def _default(settings: Settings) -> list[Path]:
+    return [settings.root / path for path in settings.paths or ["."]]
+
+
+def _sees_all(asked: list[Path], settings: Settings, registered: Registered, with_tests: bool) -> bool:
+    """Whether none of the other files of the project may register something."""
+    marks = [*_REGISTERS, *(name.encode() for name in registered.wrappers)]
+    for file in set(_files((path for path in _default(settings) if path.exists()), settings)) - set(asked):
+        if with_tests or not is_of_tests(os.path.relpath(file, settings.root)):
+            try:
+                source = file.read_bytes()
+            except OSError:
+                return False
+            if any(mark in source for mark in marks):
+                return False
+    return True
 
 
 @contextmanager
@@ -116,15 +144,16 @@ def _lint(paths: Iterable[str | Path], settings: Settings) -> Report:
     reports = Reports(disabled)
     interpreter = Interpreter(project, reports)
     orchestrators, interpreter.registered = find_orchestrators(interpreter, modules)
+    interpreter.registered.sees_all = cache(partial(_sees_all, files, settings, interpreter.registered))
     count = 0
     helpers = interpreter.registered.helpers
     for info in orchestrators:
         if info not in helpers:
             interpreter.orchestrator(Function(info))
             count += 1
-    for partial in interpreter.registered.partials:
-        if isinstance(partial.function, Function):
-            interpreter.orchestrator(partial.function, partial)
+    for given in interpreter.registered.partials:
+        if isinstance(given.function, Function):
+            interpreter.orchestrator(given.function, given)
             count += 1
     for info in orchestrators:
         if info in helpers and info not in interpreter.entered:

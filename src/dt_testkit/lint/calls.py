@@ -332,8 +332,8 @@ def _call_sdk(
     args: list[Value],
     keywords: dict[str, Value],
 ) -> Value:
-    if last == "EntityInstanceId" and args:
-        named = args[0]
+    if last == "EntityInstanceId":
+        named = args[0] if args else keywords.get("entity", UNKNOWN)
         return Const(last, named.value if isinstance(named, Const) else None)
     if last == "RetryPolicy":
         return payloads.policy(it, frame, node, keywords)

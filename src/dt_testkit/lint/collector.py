@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from dt_testkit.guard.table import GUARDED
 from dt_testkit.hazards import BY_CODE
-from dt_testkit.lint.fixes import Fix, fix_for
+from dt_testkit.lint.fixes import Fix, fix_for, wants_context
 from dt_testkit.lint.report import Finding, message_for
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ class Taint:
     node: ast.AST
     code: str
     what: str
+    message: str | None = None
 
 
 class Reports:
@@ -66,16 +67,19 @@ class Reports:
         line, column = getattr(node, "lineno", 1), getattr(node, "col_offset", 0) + 1
         path = path or frame.module.shown
         if self._collected:
-            self._collected[-1].append(Taint(path, node, code, what))
+            self._collected[-1].append(Taint(path, node, code, what, message))
             return
         route = (*frame.route, f"{path}:{line} {frame.name}")
         key = path, line, column, code
         if key not in self.findings or len(self.findings[key].route) > len(route):
             fix: Fix | None = None
+            wants = False
             if path == frame.module.shown:
                 fix = fix_for(code, what, node, frame)
+                wants = fix is None and wants_context(code, what, node, frame)
             text = message or message_for(code, what)
-            self.findings[key] = Finding(path, line, column, code, BY_CODE[code].severity, text, route, fix)
+            severity = BY_CODE[code].severity
+            self.findings[key] = Finding(path, line, column, code, severity, text, route, fix, wants)
 
     def note(self, frame: Frame, node: ast.AST, code: str, message: str) -> None:
         """Report something as a note, whatever its severity is otherwise."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from dt_testkit.lint.imports import without_unused
 from dt_testkit.lint.project import Imported, Scope
-from dt_testkit.lint.values import Context
+from dt_testkit.lint.values import Context, each
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -65,10 +65,26 @@ class Rewritten:
 
 def fix_for(code: str, what: str, node: ast.AST, frame: Frame) -> Fix | None:
     """The fix of a finding, if it is mechanical and the context is at hand."""
+    ctx = _context(frame)
+    return _fix_with(ctx, code, what, node, frame) if ctx else None
+
+
+def wants_context(code: str, what: str, node: ast.AST, frame: Frame) -> bool:
+    """Whether there would be a fix if the helper that a finding is in had the context."""
+    known = frame.env.names.values()
+    is_named = frame.info is not None and not isinstance(frame.info.node, ast.Lambda)
+    return (
+        is_named
+        and not any(isinstance(one, Context) for value in known for one in each(value))
+        and _fix_with("ctx", code, what, node, frame) is not None
+    )
+
+
+def _fix_with(ctx: str, code: str, what: str, node: ast.AST, frame: Frame) -> Fix | None:
     if not isinstance(node, ast.Call) or code not in ("DT101", "DT103", "DT104"):
         return None
-    source, ctx = _source_of(node, frame), _context(frame)
-    if not source or not ctx:
+    source = _source_of(node, frame)
+    if not source:
         return None
     parent = _parents(frame).get(node)
     fix = None

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from dt_testkit.lint import calls, expressions, names, statements
 from dt_testkit.lint.frame import Frame
-from dt_testkit.lint.orchestrators import Registered
+from dt_testkit.lint.registered import Registered
 from dt_testkit.lint.rules import effects, state, tasks, unresolved
 from dt_testkit.lint.values import (
     NONE,
@@ -45,6 +45,8 @@ class Interpreter:
         self.project = project
         self.reports = reports
         self.registered = Registered()
+        self.root: FunctionInfo | None = None
+        """The orchestrator that is gone through."""
         self.taints: dict[tuple[Scope, str], list[Taint]] = {}
         self.static: dict[tuple[Scope, str], Value] = {}
         self.evaluating: set[tuple[Scope, str]] = set()
@@ -78,7 +80,7 @@ class Interpreter:
 
     def orchestrator(self, function: Function, partial: Partial | None = None) -> None:
         """Go through an orchestrator, with the arguments that partial() gives it."""
-        info = function.info
+        info = self.root = function.info
         try:
             self._orchestrator(info, function.bound, partial or Partial(function, (), ()))
         except RecursionError:
@@ -132,6 +134,7 @@ class Interpreter:
             guarded > 0,
             allowed > 0,
             is_orchestrator,
+            self.registered.is_of_app(self.root),
         )
         if key in self._memo:
             self.reports.repeat(self._taints_of.get(key, ()))

@@ -19,6 +19,7 @@ from dt_testkit.lint.project import (
     Parameter,
     Scope,
     last_name,
+    statements_in,
 )
 from dt_testkit.lint.rules import effects, state
 from dt_testkit.lint.values import (
@@ -39,6 +40,9 @@ from dt_testkit.lint.values import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from dt_testkit.lint.collector import Taint
     from dt_testkit.lint.interpreter import Interpreter
 
 _ALIASES = {
@@ -79,6 +83,15 @@ def _star(it: Interpreter, star: Imported, name: str, module: Module) -> Value:
     return external(it, dotted) if hazard_of_call(dotted) else UNKNOWN
 
 
+def _star_scope(it: Interpreter, module: Module, name: str) -> Scope | None:
+    """The scope of a module from which `from module import *` takes a name."""
+    for star in module.scope.stars:
+        found, _ = it.project.find(Imported(star.module, star.level, None), module)
+        if found is not None and name in found.scope.bindings:
+            return found.scope
+    return None
+
+
 def value_in(it: Interpreter, scope: Scope, name: str) -> Value:
     """What a name of exactly this scope means, whatever of its bindings holds."""
     key = scope, name
@@ -102,7 +115,10 @@ def bound_to(it: Interpreter, scope: Scope, name: str, binding: Binding) -> Valu
     if isinstance(binding, ClassInfo):
         return Class(binding)
     if isinstance(binding, Imported):
-        return imported(it, binding, scope.module)
+        value = imported(it, binding, scope.module)
+        if it.taints:
+            it.taints.setdefault((scope, name), []).extend(taints_of(it, binding, scope.module))
+        return value
     if isinstance(binding, Parameter):
         owner = scope.module.owner_of(scope.node)
         if owner is not None and binding.argument.arg in ("self", "cls"):
@@ -115,6 +131,10 @@ def bound_to(it: Interpreter, scope: Scope, name: str, binding: Binding) -> Valu
     frame = Frame(None, scope.module, Env(scope), in_run=False)
     with it.reports.collecting() as found:
         value = expressions.evaluate(it, frame, binding.value)
+    if found and (blocks := list(_blocks_around(scope.node, binding.value))):
+        with it.reports.collecting() as found:
+            frame.allowed = sum(effects.allows(it, frame, item) for item in blocks)
+            value = expressions.evaluate(it, frame, binding.value)
     if found:
         it.taints.setdefault((scope, name), []).extend(found)
     if binding.how == "element":
@@ -126,6 +146,16 @@ def bound_to(it: Interpreter, scope: Scope, name: str, binding: Binding) -> Valu
     if isinstance(value, Made) and value.reported:
         value = Made(value.of)
     return value
+
+
+def _blocks_around(outer: ast.AST, inner: ast.expr) -> Iterator[ast.expr]:
+    """What the `with` statements around an expression enter, in a module or a class."""
+    for node in statements_in(outer):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            continue
+        if isinstance(node, ast.With) and node.lineno <= inner.lineno <= (node.end_lineno or 0):
+            yield from (item.context_expr for item in node.items)
+        yield from _blocks_around(node, inner)
 
 
 def part_of(it: Interpreter, value: Value, position: int) -> Value:
@@ -153,6 +183,12 @@ def imported(it: Interpreter, binding: Imported, module: Module) -> Value:
         if attribute in found.scope.bindings or found.scope.stars
         else UNKNOWN
     )
+
+
+def taints_of(it: Interpreter, binding: Imported, module: Module) -> list[Taint]:
+    """What was done when the value of an import was made, in the module that it is from."""
+    found, attribute = it.project.find(binding, module)
+    return it.taints.get((found.scope, attribute), []) if found is not None and attribute is not None else []
 
 
 def external(it: Interpreter, name: str) -> External:
@@ -257,6 +293,8 @@ def _outer(it: Interpreter, frame: Frame, node: ast.Name, scope: Scope) -> Value
         owner: Scope | None = scope
         while owner is not None and node.id not in owner.bindings:
             owner = owner.parent
+        if owner is None:
+            owner = _star_scope(it, scope.module, node.id)
         if owner is not None:
             state.outer_name(it, frame, node, owner, value)
     return value

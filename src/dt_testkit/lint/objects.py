@@ -148,9 +148,9 @@ def above(it: Interpreter, frame: Frame, node: ast.Attribute) -> Value:
     first = frame.info.parameters[0].arg if frame.info.parameters else ""
     given = frame.env.names.get(first)
     value = given if isinstance(given, Instance | Class) else Instance(owner)
-    line = _lineage(it, value.info)
+    line = lineage(it, value.info)
     if Class(owner) not in line:
-        line = _lineage(it, owner)
+        line = lineage(it, owner)
     after = line[line.index(Class(owner)) + 1 :]
     for base in after:
         if isinstance(base, Class) and node.attr in base.info.scope.bindings:
@@ -160,11 +160,11 @@ def above(it: Interpreter, frame: Frame, node: ast.Attribute) -> Value:
     return External(f"{foreign[0].name}.{node.attr}") if foreign else UNKNOWN
 
 
-def _lineage(it: Interpreter, info: ClassInfo, depth: int = 0) -> list[Value]:
+def lineage(it: Interpreter, info: ClassInfo, depth: int = 0) -> list[Value]:
     """A class and what it is derived from, in the order in which Python looks for a name."""
     found: list[Value] = [Class(info)]
     for base in bases(it, info) if depth < 8 else ():
-        found += _lineage(it, base.info, depth + 1) if isinstance(base, Class) else [base]
+        found += lineage(it, base.info, depth + 1) if isinstance(base, Class) else [base]
     return list(reversed(dict.fromkeys(reversed(found))))
 
 

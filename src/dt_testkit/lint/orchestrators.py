@@ -1,14 +1,14 @@
-"""Which functions are orchestrators, and which names are registered."""
+"""Which functions are orchestrators, and what is registered."""
 
 from __future__ import annotations
 
 import ast
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from dt_testkit.lint import expressions, names, objects
 from dt_testkit.lint.frame import Frame
-from dt_testkit.lint.project import FunctionInfo, Module, Scope, last_name
+from dt_testkit.lint.project import FunctionInfo, Imported, Module, Scope, last_name, statements_in
+from dt_testkit.lint.registered import Names, Registered
 from dt_testkit.lint.rules import unresolved
 from dt_testkit.lint.values import (
     Class,
@@ -77,36 +77,8 @@ _OTHERS = {
     "add_entity": (0, "entity"),
     "add_named_entity": (0, "entity"),
 }
-_NAMED = {
-    "call_activity": "activity",
-    "call_sub_orchestrator": "orchestrator",
-    "call_entity": "entity",
-    "signal_entity": "entity",
-}
-
-
+_WORKERS = frozenset(["TaskHubGrpcWorker", "DurableTaskSchedulerWorker"])
 _WANTED = _REGISTRATIONS.keys() | _USES.keys() | _HUB_USES.keys() | _OTHERS.keys()
-
-
-@dataclass
-class Registered:
-    """What the project registers, as far as source shows it."""
-
-    names: dict[str, set[str]] = field(
-        default_factory=lambda: {"activity": set(), "orchestrator": set(), "entity": set()}
-    )
-    where: set[FunctionInfo] = field(default_factory=set)
-    """The orchestrators that are registered with a worker."""
-    partials: list[Partial] = field(default_factory=list)
-    """Methods of certain instances, and functions that are registered with some of their arguments."""
-    used: set[str] = field(default_factory=set)
-    """The names by which orchestrators are scheduled."""
-    wrappers: dict[str, int] = field(default_factory=dict)
-    """Functions of the project that register what they are given, and which argument it is."""
-    helpers: set[FunctionInfo] = field(default_factory=set)
-    """What may be an orchestrator, or a helper that one delegates to."""
-    hidden: bool = False
-    """Whether something is registered that source does not show."""
 
 
 def find_orchestrators(it: Interpreter, modules: Sequence[Module]) -> tuple[list[FunctionInfo], Registered]:
@@ -124,16 +96,7 @@ def find_orchestrators(it: Interpreter, modules: Sequence[Module]) -> tuple[list
             for node in info.nodes:
                 if isinstance(node, ast.YieldFrom) and isinstance(node.value, ast.Call):
                     delegated.add(last_name(node.value.func))
-        for scope, call in _calls(module, _WANTED):
-            _look_at(it, scope, call, found, registered)
-    if registered.wrappers:
-        for module in modules:
-            if any(name in module.source for name in registered.wrappers):
-                for scope, call in _calls(module, registered.wrappers.keys()):
-                    _through_wrapper(it, scope, call, found, registered)
-                for info in module.functions:
-                    if info.is_generator and info.is_decorated(*registered.wrappers):
-                        found[info] = None
+    _registrations(it, modules, found, registered)
     for module in modules:
         for info in module.functions:
             if info.name in registered.used and info.is_generator and info.owner is None and info.parameters:
@@ -147,6 +110,65 @@ def find_orchestrators(it: Interpreter, modules: Sequence[Module]) -> tuple[list
     # What only looks like one may be the helper of another: it comes last.
     likely = sorted(similar, key=lambda info: (info.name in delegated, info.name in called))
     return list(dict.fromkeys([*found, *likely])), registered
+
+
+def _registrations(
+    it: Interpreter,
+    modules: Sequence[Module],
+    found: dict[FunctionInfo, None],
+    registered: Registered,
+) -> None:
+    """Note what the modules register, directly or through functions of theirs."""
+    registered.seen.update(modules)
+    for module in modules:
+        for scope, call in _calls(module, _WANTED):
+            _look_at(it, scope, call, found, registered)
+    for module in modules:
+        if any(name in module.source for name in registered.wrappers):
+            for scope, call in _calls(module, registered.wrappers.keys()):
+                _through_wrapper(it, scope, call, found, registered)
+            for info in module.functions:
+                if info.is_generator and info.is_decorated(*registered.wrappers):
+                    found[info] = None
+
+
+def read_imported(it: Interpreter, registered: Registered) -> None:
+    """Note, too, what is registered in files that were not asked for, and that those lead to which were."""
+    if registered.followed:
+        return
+    registered.followed = True
+    seen = set(registered.seen)
+    stack = list(seen)
+    while stack:
+        module = stack.pop()
+        for imported in _imports(module.tree):
+            found, _ = it.project.find(imported, module)
+            if found is not None and found not in seen:
+                seen.add(found)
+                stack.append(found)
+    with it.reports.collecting():
+        # What runs is what was asked for: of the others, only what they register counts.
+        others = Registered(app=registered.app, tests=registered.tests, wrappers=registered.wrappers)
+        _registrations(it, sorted(seen - registered.seen, key=lambda module: module.shown), {}, others)
+    registered.seen |= others.seen
+
+
+def _imports(tree: ast.AST) -> Iterator[Imported]:
+    """What a file imports, in functions too."""
+    stack = [tree]
+    while stack:
+        node = stack.pop()
+        if isinstance(node, ast.Import):
+            yield from (Imported(alias.name, 0, None) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                yield Imported(node.module or "", node.level, alias.name if alias.name != "*" else None)
+        stack.extend(statements_in(node))
+
+
+def makes_worker(module: Module) -> bool:
+    """Whether a worker is made in a file: what it is to know is registered there, or reached from there."""
+    return next(_calls(module, _WORKERS), None) is not None
 
 
 def _looks_like_one(it: Interpreter, info: FunctionInfo) -> bool:
@@ -201,7 +223,7 @@ def _top(tree: ast.Module) -> Iterator[ast.AST]:
 def _look_at(
     it: Interpreter, scope: Scope, call: ast.Call, found: dict[FunctionInfo, None], registered: Registered
 ) -> None:
-    partials = registered.partials
+    partials, names = registered.partials, registered.by(scope.module)
     name = last_name(call.func)
     if name in _OTHERS:
         position, kind = _OTHERS[name]
@@ -211,51 +233,47 @@ def _look_at(
         position, kind = _USES.get(name, _HUB_USES.get(name, 0)), ""
     if len(call.args) <= position:
         if kind:
-            registered.hidden = True
+            names.hidden = True
         return
     value = _evaluate(it, scope, call.args[position])
     if kind == "entity":
-        for keyword in call.keywords:
-            if keyword.arg == "name" and isinstance(keyword.value, ast.Constant):
-                registered.names[kind].add(str(keyword.value.value).lower())
+        _entity(it, scope, call, name, names)
+        return
     if name.startswith("add_named_"):
         label = _evaluate(it, scope, call.args[0])
         if isinstance(label, Const) and isinstance(label.value, str):
-            registered.names[kind].add(label.value.lower() if kind == "entity" else label.value)
+            names.known[kind].add(label.value)
         else:
-            registered.hidden = True
+            names.hidden = True
     known = False
     for one in _all(value):
-        if isinstance(one, Instance) and kind in ("", "orchestrator"):
+        if isinstance(one, Instance):
             method = objects.member_of(it, one.info, "__call__")
             if isinstance(method, FunctionInfo) and method.is_generator:
                 one = Function(method, one)
         if isinstance(one, Function):
             known = True
             if kind:
-                registered.names[kind].add(one.info.name.lower() if kind == "entity" else one.info.name)
-            if kind in ("", "orchestrator") and _may_be_one(one.info, name):
+                names.known[kind].add(one.info.name)
+            if kind != "activity" and _may_be_one(one.info, name):
                 if isinstance(one.bound, Instance):
                     partials.append(Partial(one, (), ()))
                 else:
                     found[one.info] = None
                 if kind:
-                    registered.where.add(one.info)
-        elif isinstance(one, Class) and kind == "entity":
-            known = True
-            registered.names[kind].add(one.info.name.lower())
+                    names.orchestrators.add(one.info)
         elif isinstance(one, Partial) and isinstance(one.function, Function) and kind == "orchestrator":
             known = True
             partials.append(one)
-            registered.hidden = True
+            names.hidden = True
         elif isinstance(one, Const) and isinstance(one.value, str):
             known = True
             if kind:
-                registered.names[kind].add(one.value)
+                names.known[kind].add(one.value)
             elif name in _USES:
                 registered.used.add(one.value)
     if kind and not known:
-        registered.hidden = True
+        names.hidden = True
         of_sdk = any(isinstance(one, External) and one.name.startswith("durabletask.") for one in each(value))
         if (
             kind == "orchestrator"
@@ -263,6 +281,26 @@ def _look_at(
             and not _note_wrapper(scope, call.args[position], registered)
         ):
             unresolved.unknown_orchestrator(it, scope, call)
+
+
+def _entity(it: Interpreter, scope: Scope, call: ast.Call, how: str, names: Names) -> None:
+    """An entity is registered: by the name that is given, or else by its own."""
+    given = [*call.args, *(key.value for key in call.keywords if key.arg in ("name", "fn"))][:2]
+    entity, *label = given if how != "add_named_entity" else reversed(given)
+    named = _evaluate(it, scope, label[0]) if label else None
+    known = False
+    for one in _all(_evaluate(it, scope, entity)):
+        info = one.info if isinstance(one, Class | Function) else None
+        if isinstance(named, Const) and isinstance(named.value, str):
+            name = named.value
+        elif named is None and info is not None:
+            name = info.name
+        else:
+            continue
+        known = True
+        names.known["entity"].add(name.lower())
+        names.entities.setdefault(name.lower(), set()).add(one.info if isinstance(one, Class) else None)
+    names.hidden |= not known
 
 
 def _note_wrapper(scope: Scope, argument: ast.expr, registered: Registered) -> bool:
@@ -286,7 +324,9 @@ def _through_wrapper(
         for one in _all(_evaluate(it, scope, call.args[position])):
             if isinstance(one, Function) and one.info.is_generator:
                 found[one.info] = None
-                registered.names["orchestrator"].add(one.info.name)
+                names = registered.by(scope.module)
+                names.known["orchestrator"].add(one.info.name)
+                names.orchestrators.add(one.info)
 
 
 def _may_be_one(info: FunctionInfo, how: str) -> bool:
@@ -310,27 +350,3 @@ def _all(value: Value) -> Iterator[Value]:
                 yield from _all(item)
         else:
             yield one
-
-
-def check_name(it: Interpreter, frame: Frame, node: ast.AST, how: str, args: Sequence[Value]) -> None:
-    """Whether the name of an activity or orchestrator that is called is registered somewhere."""
-    kind, registered = _NAMED[how], it.registered
-    names = registered.names[kind]
-    if not args or not names:
-        return
-    for one in each(args[0]):
-        if isinstance(one, Const) and isinstance(one.value, str):
-            name = one.value
-        elif isinstance(one, Function):
-            name = one.info.name
-        else:
-            continue
-        if (name.lower() if kind == "entity" else name) in names:
-            continue
-        if registered.hidden:
-            it.reports.note(
-                frame, node, "DT120",
-                f"no registration of the {kind} `{name}` was found, but not all registrations can be seen.",
-            )  # fmt: skip
-        else:
-            it.reports.add(frame, node, "DT120", f"the {kind} `{name}`")

@@ -23,6 +23,7 @@ def _rules() -> str:
     for hazard in HAZARDS:
         lines += ["", f"### {hazard.code}", "", f"`{hazard.name}`: {hazard.title}."]
         lines += ["", f"In production: {hazard.why}.", "", f"Instead: {hazard.instead}.", ""]
+        lines += [f"{hazard.more}.", ""] if hazard.more else []
         lines += [f"    {line}" for line in hazard.wrong.splitlines()]
         lines += ["", "becomes", ""]
         lines += [f"    {line}" for line in hazard.right.splitlines()]

@@ -36,6 +36,8 @@ class Finding:
     message: str
     route: tuple[str, ...] = ()
     fix: Fix | None = field(default=None, compare=False, repr=False)
+    wants_context: bool = field(default=False, compare=False, repr=False)
+    """Whether there would be a fix if the helper that it is in had the context."""
 
     def as_dict(self) -> dict[str, Any]:
         names = ("path", "line", "column", "code", "severity", "message")

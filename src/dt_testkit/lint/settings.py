@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
@@ -98,17 +99,10 @@ def _is_nearly(name: str, wanted: str) -> bool:
 
 
 def _parse(file: Path) -> dict[str, Any]:
-    try:
+    if sys.version_info >= (3, 11):
         import tomllib as toml
-    except ModuleNotFoundError:  # before Python 3.11
-        try:
-            import tomli as toml  # type: ignore[import-not-found,no-redef,unused-ignore]
-        except ModuleNotFoundError:
-            if "tool.dt-testkit.lint" in file.read_text(encoding="utf-8"):
-                raise DurableTestError(
-                    f"{file}: install tomli, so that settings can be read on Python 3.10."
-                ) from None
-            return {}
+    else:
+        import tomli as toml
     try:
         found: dict[str, Any] = toml.loads(file.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:

@@ -364,6 +364,7 @@ def _import_from(it: Interpreter, frame: Frame, node: ast.ImportFrom) -> bool:
         if alias.name != "*":
             imported = Imported(node.module or "", node.level, alias.name)
             frame.env.names[alias.asname or alias.name] = names.imported(it, imported, frame.module)
+            state.imported_in_run(it, frame, node, imported)
     return False
 
 

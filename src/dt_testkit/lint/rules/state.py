@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import ast
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from dt_testkit.lint import names, objects
-from dt_testkit.lint.project import Assigned, ClassInfo, Scope, last_name, root_name
+from dt_testkit.lint.project import Assigned, ClassInfo, Imported, Scope, last_name, root_name
 from dt_testkit.lint.values import Class, External, Instance, Made, ModuleValue, Value
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from dt_testkit.lint.collector import Taint
     from dt_testkit.lint.frame import Frame
     from dt_testkit.lint.interpreter import Interpreter
 
@@ -41,9 +45,7 @@ def outer_name(
 ) -> None:
     """A name from outside the function is read."""
     name = name or (node.id if isinstance(node, ast.Name) else "")
-    for taint in it.taints.get((scope, name), []):
-        what = f"{taint.what}, when the module is imported"
-        it.reports.add(frame, taint.node, taint.code, what, path=taint.path)
+    _import_time(it, frame, node, scope, it.taints.get((scope, name), ()))
     bindings = scope.bindings.get(name, [])
     if not any(isinstance(binding, Assigned) for binding in bindings):
         return
@@ -125,7 +127,21 @@ def _class_level(it: Interpreter, info: ClassInfo, attribute: str) -> bool:
 def class_state_read(
     it: Interpreter, frame: Frame, node: ast.AST, value: Instance | Class, name: str
 ) -> None:
-    for taint in it.taints.get((value.info.scope, name), []):
-        it.reports.add(
-            frame, taint.node, taint.code, f"{taint.what}, when the class is made", path=taint.path
-        )
+    scope = value.info.scope
+    _import_time(it, frame, node, scope, it.taints.get((scope, name), ()))
+
+
+def imported_in_run(it: Interpreter, frame: Frame, node: ast.AST, binding: Imported) -> None:
+    """A function imports a name when it runs."""
+    _import_time(it, frame, node, frame.module.scope, names.taints_of(it, binding, frame.module))
+
+
+def _import_time(it: Interpreter, frame: Frame, node: ast.AST, scope: Scope, taints: Sequence[Taint]) -> None:
+    """Something is read that was made when its module was imported: tell what was done there."""
+    where, when = "<module>", "the module is imported"
+    if isinstance(scope.node, ast.ClassDef):
+        where, when = scope.node.name, "the class is made"
+    there = replace(frame, route=(*frame.route, it.place(frame, node)), name=where)
+    for taint in taints:
+        what = f"{taint.what}, when {when}"
+        it.reports.add(there, taint.node, taint.code, what, taint.message, path=taint.path)

@@ -6,8 +6,7 @@ import ast
 from typing import TYPE_CHECKING
 
 from dt_testkit.lint import objects
-from dt_testkit.lint.orchestrators import check_name
-from dt_testkit.lint.rules import order, payloads
+from dt_testkit.lint.rules import order, payloads, registration
 from dt_testkit.lint.values import (
     UNKNOWN,
     Class,
@@ -51,6 +50,7 @@ TASKS = frozenset(
 )
 """The methods of the context that ask for something and give its task."""
 _COMMANDS = TASKS | {"signal_entity", "send_event"}
+_KINDS = {"call_activity": "activity", "call_sub_orchestrator": "orchestrator"}
 _INPUTS = {
     "call_activity": 1,
     "call_sub_orchestrator": 1,
@@ -169,12 +169,13 @@ def durable_call(
         return
     if frame.continued and name in _COMMANDS:
         it.reports.add(frame, node, "DT114", f"`{name}` after `continue_as_new`")
-    if name in ("call_activity", "call_sub_orchestrator"):
-        check_name(it, frame, node, name, args)
+    if name in _KINDS and args:
+        registration.check_name(it, frame, node, _KINDS[name], args[0])
     if name in ("call_entity", "signal_entity"):
-        check_name(
-            it, frame, node, name, args[:1] or [keywords.get("entity", keywords.get("entity_id", UNKNOWN))]
-        )
+        named = [keywords.get("entity", keywords.get("entity_id", UNKNOWN)),
+                 keywords.get("operation", keywords.get("operation_name", UNKNOWN))]  # fmt: skip
+        entity, operation = [*args[:2], *named[len(args[:2]) :]]
+        registration.check_entity(it, frame, node, entity, operation)
     policy = keywords.get("retry_policy")
     if policy is not None:
         for one in each(policy):
