@@ -26,7 +26,7 @@ _OTHERWISE = {
     "id": ("an object has another id in each run", "compare objects with `is`, or give them a key"),
     "random.seed": (
         "it seeds what the whole process draws from, on every replay again",
-        "use a generator of your own: `random.Random(ctx.instance_id)`",
+        "use a generator of your own: `random.Random(ctx.new_uuid())`",
     ),
     "threading.get_ident": _THREAD,
     "threading.get_native_id": _THREAD,
