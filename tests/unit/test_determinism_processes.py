@@ -577,3 +577,151 @@ def test_a_script_finds_what_it_does_itself_and_leaves_no_process_behind(tmp_pat
 def lives(pid: str) -> bool:
     shown = subprocess.run(["ps", "-o", "stat=", "-p", pid], capture_output=True, text=True, check=False)
     return shown.stdout.strip()[:1] not in ("", "Z")
+
+
+# -- what is imported, and what is allowed there
+
+
+def report_on(source, folder, monkeypatch, name="a_shop", input=None):
+    (folder / f"{name}.py").write_text(textwrap.dedent(source))
+    monkeypatch.syspath_prepend(folder)
+    monkeypatch.delitem(sys.modules, name, raising=False)
+    module = __import__(name)
+    hub = TaskHub(guard="off", check_replay="never")
+    hub.add_orchestrator(module.flow)
+    hub.stub("work", return_value="done")
+    report = check_determinism(hub.run(module.flow, input=input).history, module.flow)
+    monkeypatch.delitem(sys.modules, name)
+    assert not_tried(report) == []
+    return report
+
+
+COUNTED = """
+    import os, uuid
+
+    BATCH = uuid.uuid4().hex[:8]
+    LIMIT = float(os.environ.get("DT_NOBODY_SETS_THIS", "5000"))
+    seen = {}
+
+    def reference(customer):
+        seen[customer] = seen.get(customer, 0) + 1
+        return TEXT
+
+    def flow(ctx, customer):
+        if customer == "big" and LIMIT < 2:
+            ctx.set_custom_status("waits")
+            yield ctx.create_timer(ctx.current_utc_datetime)
+        yield ctx.call_activity("work", input={"key": reference(customer)})
+        yield ctx.call_activity("work", input="last")
+"""
+IN_WORDS = 'f"{BATCH}-{customer}-{seen[customer]}"'
+BY_CHANCE = (
+    "DT102",
+    ("imported with another seed", "imported with a third seed", "imported with a fourth seed"),
+)
+BY_MEMORY = ("DT109", ("replayed again",))
+
+
+def test_a_count_in_a_text_hides_no_other_word_of_it(tmp_path, monkeypatch):
+    report = report_on(COUNTED.replace("TEXT", IN_WORDS), tmp_path, monkeypatch, input="kim")
+    assert names_of(report) == [BY_MEMORY, BY_CHANCE]
+    assert report.not_compared == ()
+    assert "not compared" not in str(report)
+    assert "`BATCH` of a_shop is" in report.findings[1].message
+
+
+def test_what_a_text_that_has_other_words_each_time_hides_is_said(tmp_path, monkeypatch):
+    text = 'BATCH + " and" * seen[customer]'
+    report = report_on(COUNTED.replace("TEXT", text), tmp_path, monkeypatch, input="kim")
+    assert names_of(report) == [BY_MEMORY]
+    assert report.not_compared == ("what else changes activity 'work' (#1): input",)
+    said = "not compared: what else changes activity 'work' (#1): input. Mend what was found first, and check"
+    assert said in str(report)
+
+
+def test_a_setting_that_decides_the_way_hides_no_other_value_of_the_import(tmp_path, monkeypatch):
+    report = report_on(COUNTED.replace("TEXT", IN_WORDS), tmp_path, monkeypatch, input="big")
+    assert sorted(names_of(report)) == [BY_CHANCE, ("DT106", ("imported elsewhere",)), BY_MEMORY]
+    [message] = [each.message for each in report.findings if each.hazard == "DT106"]
+    # Not a custom status: a command is held against a command, and the global that differs is named.
+    assert "activity 'work' (#1) becomes a timer" in message
+    assert "`LIMIT` of a_shop is 5000.0 and becomes 1.0" in message
+    assert report.not_compared == ("what comes after activity 'work' (#1) (imported elsewhere)",)
+
+
+def test_globals_that_the_orchestrator_does_not_go_by_are_not_named(tmp_path, monkeypatch):
+    source = """
+        import os
+
+        OTHER = os.environ.get("PATH")
+        REGION = os.environ.get("DT_NOBODY_SETS_THIS", "eu")
+
+        def region():
+            return REGION
+
+        def flow(ctx, _):
+            yield ctx.call_activity("work", input=region())
+    """
+    [finding] = report_on(source, tmp_path, monkeypatch).findings
+    assert '`REGION` of a_shop is "eu" and becomes "1"' in finding.message
+    assert "OTHER" not in finding.message
+
+
+ALLOWED = """
+    import os, time, uuid
+    from dt_testkit import allow_nondeterminism
+
+    def read():
+        with allow_nondeterminism("a deployment constant"):
+            return VALUE
+
+    with allow_nondeterminism("another one, that nobody goes by"):
+        NAME = os.environ.get("DT_NOBODY_SETS_THIS", "eu")
+    CONSTANT = read()
+    OTHER = os.environ.get("DT_NOBODY_SETS_THIS", "eu")
+
+    def flow(ctx, also):
+        if CONSTANT == "1":
+            yield ctx.call_activity("work", input="besides")
+        yield ctx.call_activity("work", input=[CONSTANT, OTHER if also else None])
+"""
+
+
+@pytest.mark.parametrize(
+    ("value", "hazard"),
+    [
+        ('os.environ.get("DT_NOBODY_SETS_THIS", "eu")', "DT106"),
+        ("time.time()", "DT101"),
+        ("uuid.uuid4().hex", "DT102"),
+    ],
+)
+def test_a_block_around_a_value_of_the_import_allows_what_it_changes(value, hazard, tmp_path, monkeypatch):
+    report = report_on(ALLOWED.replace("VALUE", value), tmp_path, monkeypatch)
+    assert report.ok, report
+    [entry] = report.allowed
+    assert (entry.reason, entry.hazard) == ("a deployment constant", hazard)
+    assert (entry.call, entry.location.line) == ("the import", 6)
+    assert f"({hazard}): a deployment constant" in str(report)
+
+
+def test_a_block_around_one_value_of_the_import_allows_no_other(tmp_path, monkeypatch):
+    source = ALLOWED.replace("VALUE", 'os.environ.get("DT_NOBODY_SETS_THIS", "eu")')
+    report = report_on(source, tmp_path, monkeypatch, input=True)
+    assert names_of(report) == [("DT106", ("imported elsewhere",))]
+    assert "`OTHER` of a_shop" in report.findings[0].message
+    assert "CONSTANT" not in report.findings[0].message
+    assert [each.reason for each in report.allowed] == ["a deployment constant"]
+
+
+def test_what_a_block_of_a_project_that_can_be_imported_only_once_lets_through_is_listed(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(sys, "imported_before", False, raising=False)
+    once = "import sys\nassert not getattr(sys, 'imported_before', False)\nsys.imported_before = True\n"
+    source = textwrap.dedent(ALLOWED).replace("VALUE", 'os.environ.get("DT_NOBODY_SETS_THIS", "eu")')
+    report = report_on(once + source, tmp_path, monkeypatch)
+    assert report.ok
+    assert [each.reason for each in report.allowed] == [
+        "another one, that nobody goes by",
+        "a deployment constant",
+    ]

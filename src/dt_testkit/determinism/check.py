@@ -7,7 +7,7 @@ perturbation has a part in.
 
 Before all others there are two replays that move nothing but leave behind what a replay leaves behind. Where
 those differ, the code has a memory, or reads something that nobody here can hold still, and what differs
-there is left out of all other comparisons.
+there, down to the word of a text, is left out of all other comparisons. What may be hidden so is said.
 
 A changed command is put down to the last forbidden call of its kind that the guard (net 1) saw before it, and
 findings are made of these calls: one hazard, found by ten perturbations in five commands, is one finding.
@@ -35,7 +35,7 @@ from durabletask.worker import (
 from dt_testkit.determinism import child, processes
 from dt_testkit.determinism.clock import thawed
 from dt_testkit.determinism.once import is_done_once
-from dt_testkit.determinism.recording import Change, Recording, changes, record, turns_of
+from dt_testkit.determinism.recording import Change, Recording, Word, changes, record, turns_of
 from dt_testkit.determinism.report import Allowed, DeterminismReport, Finding, Skipped
 from dt_testkit.determinism.surroundings import (
     CLOCK,
@@ -52,9 +52,9 @@ from dt_testkit.determinism.watchdog import Watchdog
 from dt_testkit.execution import Payloads
 from dt_testkit.guard import observe
 from dt_testkit.hazards import BY_CODE
-from dt_testkit.replaying.check import ADDRESS, prepare
+from dt_testkit.replaying.check import ADDRESS, describe, prepare
 from dt_testkit.replaying.oracle import worker_outcome
-from dt_testkit.replaying.report import Divergence
+from dt_testkit.replaying.report import Divergence, shown_apart
 from dt_testkit.sdk import virtual_now
 
 if TYPE_CHECKING:
@@ -68,6 +68,7 @@ if TYPE_CHECKING:
     from dt_testkit.determinism.child import Answer
     from dt_testkit.guard import Call
     from dt_testkit.history import History
+    from dt_testkit.locations import Location
     from dt_testkit.replaying.check import Prepared
 
 
@@ -167,6 +168,8 @@ _CAUSES = {
 }
 # What is moved where it is imported elsewhere was moved before, for the orchestrator alone.
 _ELSEWHERE_TOO = ("environment", "command line", "directory", "machine")
+# Where these show, other comparisons tell nothing, for their replays differ in the same way.
+_BEFORE_ALL = ("memory", "address", "hash seed")
 _AT_IMPORT = ("clock at import", "chance at import")
 # One hazard may show by both; apart, nothing that is moved shows in two ways.
 _ALIKE = {"time zone": "clock"}
@@ -244,15 +247,17 @@ def check_determinism(
         tuple(check.findings()),
         tuple(check.allowed),
         tuple(check.skipped),
+        tuple(dict.fromkeys(check.not_compared())),
     )
 
 
 class _Moved(NamedTuple):
-    """What one perturbation changed."""
+    """What one perturbation changed, and what became of globals by it."""
 
     name: str
     cause: str
     changes: list[Change]
+    became: dict[str, str]
 
 
 @dataclass
@@ -263,6 +268,7 @@ class _Group:
     cause: str
     names: dict[str, str] = field(default_factory=dict)  # of what was moved, and of what kind it is
     changes: list[Change] = field(default_factory=list)
+    became: dict[str, str] = field(default_factory=dict)
 
     def add(self, name: str, cause: str, change: Change) -> None:
         self.names[name] = cause
@@ -294,6 +300,8 @@ class _Check:
         self.moved: list[_Moved] = []
         self.allowed: list[Allowed] = []
         self.skipped: list[Skipped] = []
+        self.allowed_at_import: list[Change] = []
+        self.left_out: list[str] = []
 
     # -- the replays
 
@@ -405,6 +413,13 @@ class _Check:
         self._note("replayed again in a fresh process", "memory", memory)
         self.unstable.add(memory)
         first = by_seed[0][0]
+        # What is imported otherwise in the blocks that allow it is not to be found by anything below.
+        blocks = answers[0].blocks if not isinstance(answers[0], processes.NoAnswer) else {}
+        anew = self._ask_anew(request) if blocks else None
+        if anew is not None:
+            self._in_blocks(anew)
+        else:  # what they change is not known, and let through it was
+            self.allowed += [Allowed(why, "the import", each, "DT106", ()) for each, why in blocks.items()]
         order = _without_repeats(
             [change for other in by_seed[1:] for change in self._changes(first, other[0])]
         )
@@ -414,26 +429,46 @@ class _Check:
         if elsewhere is not None and not isinstance(answers[0], processes.NoAnswer):
             known = _Unstable([each for m in self.moved if m.cause in _ELSEWHERE_TOO for each in m.changes])
             moved = self.unstable.without(known.without(self._changes(first, elsewhere)))
-            self._note("imported elsewhere", "import", moved)
-            self.unstable.add(moved)
-        changed = self.unstable.without(self._changes(self.control, first))
+            self._note("imported elsewhere", "import", moved, _became(first, elsewhere))
+            # Where the import takes another way elsewhere, it does not in a process like this one.
+            self.unstable.add(moved, ends=False)
+        allowed = _Unstable([])
+        allowed.add(self.allowed_at_import, ends=False)
+        changed = allowed.without(self.unstable.without(self._changes(self.control, first)))
         if any(
             not _is_an_address(each) and not self._explanation(each, "process", set()) for each in changed
         ):
-            self._imported_anew(request)
-        self._compare("fresh process", "process", first)
+            anew = anew or self._ask_anew(request)
+            if anew is not None:
+                self._imported_anew(anew)
+        self._note("fresh process", "process", self.unstable.without(changed))
 
-    def _imported_anew(self, request: child.Request) -> None:
-        """What is another one in a fresh process: does it go by the time of the import, or by chance?"""
+    def _ask_anew(self, request: child.Request) -> Answer | None:
         [answer], _ = processes.ask(request._replace(anew=True), lambda: None, processes.ROLES[:1])
         if isinstance(answer, processes.NoAnswer) or answer.problem is not None:
-            return  # a project that cannot be imported twice: what it goes by is not known
-        self.replays += len(answer.recordings)
+            return None  # a project that cannot be imported twice: what it goes by is not known
+        self.replays += len(answer.recordings) + len(answer.in_blocks)
+        return answer
+
+    def _in_blocks(self, answer: Answer) -> None:
+        """What changes with the import of what an allow_nondeterminism block of a module is around."""
+        first, again, *_ = answer.recordings
+        unstable = _Unstable(self._changes(first, again))
+        names: dict[tuple[Location, str], list[str]] = {}
+        for block, name, cause, recording in answer.in_blocks:
+            if found := self.unstable.without(unstable.without(self._changes(again, recording))):
+                names.setdefault((block, _CAUSES[cause].hazard), []).append(name)
+                self.allowed_at_import += found
+        for (block, hazard), moved in names.items():
+            self.allowed.append(Allowed(answer.blocks[block], "the import", block, hazard, tuple(moved)))
+
+    def _imported_anew(self, answer: Answer) -> None:
+        """What is another one in a fresh process: does it go by the time of the import, or by chance?"""
         first, again, *moved = answer.recordings
         unstable = _Unstable(self._changes(first, again))
         for perturbation, recording in zip(IMPORTED_OTHERWISE, moved, strict=True):
             found = self.unstable.without(unstable.without(self._changes(again, recording)))
-            self._note(perturbation.name, perturbation.cause, found)
+            self._note(perturbation.name, perturbation.cause, found, _became(again, recording))
         for each in self.moved:
             if each.cause in _AT_IMPORT:
                 self.unstable.add(each.changes)
@@ -446,7 +481,11 @@ class _Check:
     def _long_after(self) -> None:
         """What the SDK's executor does long after: it judges a retry_timeout by the wall clock."""
         self.retry_timeout = None
-        if not self.observed.retry_timeouts or self.observed.divergences:
+        if not self.observed.retry_timeouts:
+            return
+        if not all(map(_is_of_a_value, self.observed.divergences)):
+            command = describe(self.observed.retry_timeouts[0].command)
+            self.left_out.append(f"what the retry_timeout of {command} does ten years on")
             return
         if self.done_once:
             self._skip("clock ten years on", "the SDK's own executor would do what is not done again.")
@@ -491,9 +530,9 @@ class _Check:
     def _compare(self, name: str, cause: str, moved: Recording) -> None:
         self._note(name, cause, self.unstable.without(self._changes(self.control, moved)))
 
-    def _note(self, name: str, cause: str, found: list[Change]) -> None:
+    def _note(self, name: str, cause: str, found: list[Change], became: dict[str, str] | None = None) -> None:
         if found:
-            self.moved.append(_Moved(name, cause, found))
+            self.moved.append(_Moved(name, cause, found, became or {}))
 
     # -- findings
 
@@ -508,7 +547,7 @@ class _Check:
             message = _told(call.code, what, call.location)
             yield Finding((), call.location, call.code, call.call, (), message)
         groups = self._groups()
-        changed = [change for group in groups for change in group.changes]
+        changed = [change for group in groups for change in group.changes] + self.allowed_at_import
         for group in sorted(groups, key=lambda group: group.first.index):
             if group.call is not None and group.call.allowed is not None:
                 call = group.call
@@ -536,6 +575,25 @@ class _Check:
                 f"{unexplained[0]}{more}\n    next: assert_replays() tells more about it, and the way out."
             )
             yield Finding((), unexplained[0].location, None, None, tuple(unexplained), message)
+
+    def not_compared(self) -> Iterator[str]:
+        """What is hidden by what was found."""
+        if self.observed.error is not None:
+            return
+        ends: dict[str, tuple[int, str, list[str]]] = {}
+        for name, cause, found, _ in self.moved:
+            for change in found:
+                if change.shape and change.divergence.kind != "result":
+                    key = "" if cause in _BEFORE_ALL else cause
+                    end = ends.setdefault(key, (*_end_of(change), []))
+                    ends[key] = (*min(end[:2], _end_of(change)), [*end[2], name])
+                elif cause in _BEFORE_ALL and any(_has_parts(change, path) for path in change.paths):
+                    yield f"what else changes {change.what}"
+        for cause, (index, what, names) in sorted(ends.items()):
+            if not cause or "" not in ends or index < ends[""][0]:
+                by = f" ({names[0] if len(names) == 1 else cause})" if cause else ""
+                yield f"what comes after {what}{by}"
+        yield from self.left_out
 
     def _is_past_the_end_of_others(self, divergence: Divergence) -> bool:
         """Whether no other replay came so far, since each was ended before."""
@@ -581,15 +639,16 @@ class _Check:
         later = len({each.event_id for each in divergences[1:]} - {first.event_id})
         what = f"{first.message}{f', and {later} later' if later else ''}"
         by = f"{call.call} changes with" if call is not None else "it changes with"
+        became = "".join(f"\n    {name} {text}" for name, text in list(group.became.items())[:3])
         instead = cause.instead if call is None else None
-        message = _told(hazard, f"{what}.\n    {by}: {group.moved}", location, instead)
+        message = _told(hazard, f"{what}.\n    {by}: {group.moved}.{became}", location, instead)
         return Finding(
             tuple(group.names), location, hazard, call.call if call else None, divergences, message
         )
 
     def _groups(self) -> list[_Group]:
         groups: dict[Any, _Group] = {}
-        for name, cause, found in self.moved:
+        for name, cause, found, became in self.moved:
             latest: _Group | None = None
             explained: set[tuple[str, int]] = set()
             for change in sorted(found, key=lambda change: change.index):
@@ -604,6 +663,8 @@ class _Check:
                 elif latest is None:
                     latest = groups.setdefault(_ALIKE.get(cause, cause), _Group(None, cause))
                 latest.add(name, cause, change)
+                if latest.call is None:
+                    latest.became = {**became, **latest.became}
         return list(groups.values())
 
     def _explanation(self, change: Change, cause: str, explained: set[tuple[str, int]]) -> Call | None:
@@ -636,12 +697,15 @@ class _Unstable:
 
     def __init__(self, found: list[Change]) -> None:
         self.places: set[tuple[Any, ...]] = set()
+        self.texts: set[tuple[Any, ...]] = set()  # what has words among them
         self.from_there = float("inf")
         self.add(found)
 
-    def add(self, found: list[Change]) -> None:
+    def add(self, found: list[Change], *, ends: bool = True) -> None:
         self.places.update(place for each in found for place in each.places)
-        self.from_there = min([self.from_there, *(each.index for each in found if each.shape)])
+        self.texts.update(place[:-1] for place in self.places if isinstance(place[-1], Word))
+        if ends:
+            self.from_there = min([self.from_there, *(each.index for each in found if each.shape)])
 
     def without(self, found: list[Change]) -> list[Change]:
         return [
@@ -649,7 +713,38 @@ class _Unstable:
         ]
 
     def _has(self, place: tuple[Any, ...]) -> bool:
-        return any(place[:length] in self.places for length in range(2, len(place) + 1))
+        # A text that has other words now is not compared with one of which a word is not the same.
+        return place in self.texts or any(
+            place[:length] in self.places for length in range(2, len(place) + 1)
+        )
+
+
+def _end_of(change: Change) -> tuple[int, str]:
+    return change.index, change.what
+
+
+def _has_parts(change: Change, path: tuple[Any, ...]) -> bool:
+    """Whether something that differs is more than one word or number."""
+    value = change.divergence.expected
+    for key in path:
+        if isinstance(key, Word):
+            return False
+        value = value[key]
+    return isinstance(value, (dict, list)) or (isinstance(value, str) and len(value.split()) > 1)
+
+
+def _became(was: Recording, now: Recording) -> dict[str, str]:
+    """Which globals that the orchestrator goes by are others now, and what."""
+    return {
+        name: "is {} and becomes {}".format(*shown_apart(value, now.reached[name]))
+        for name, value in was.reached.items()
+        if repr(now.reached.get(name, value)) != repr(value)
+    }
+
+
+def _is_of_a_value(divergence: Divergence) -> bool:
+    """Whether a worker takes it as it is, and goes on as before."""
+    return divergence.field in ("input", "data", "output", "custom_status", "fire_at", "signal_time")
 
 
 def _without_repeats(found: list[Change]) -> list[Change]:

@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from durabletask.history import HistoryEvent
 
     from dt_testkit.determinism.recording import Recording
-    from dt_testkit.determinism.surroundings import Surroundings
+    from dt_testkit.determinism.surroundings import Perturbation
+    from dt_testkit.locations import Location
     from dt_testkit.replaying.check import Prepared
 
 T = TypeVar("T")
@@ -64,11 +65,21 @@ class Request(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """The recordings, or why there are none; and what was imported, if nothing runs in a thread by it."""
+    """The recordings, or why there are none; and what was imported, if nothing runs in a thread by it.
+
+    ``blocks`` are those of ``allow_nondeterminism`` that the import has entered, with their reasons;
+    ``in_blocks`` are recordings with one of them moved alone: which, by what, and of what kind that is.
+    """
 
     recordings: list[Recording]
     problem: str | None
     imported: list[str]
+    blocks: dict[Location, str]
+    in_blocks: list[tuple[Location, str, str, Recording]]
+
+
+# Those that what is imported here by now has entered.
+_blocks: dict[Location, str] = {}
 
 
 class _Finder(MetaPathFinder):
@@ -114,47 +125,69 @@ def events_of(data: bytes) -> Sequence[HistoryEvent]:
 
 
 class _Place(NamedTuple):
-    """Where the project is imported, and how often a history is replayed."""
+    """Where the project is imported, and how often a history is replayed there."""
 
     elsewhere: bool
     times: int
 
-    def run(self, around: Surroundings, work: Callable[[], T]) -> T:
+    @property
+    def perturbation(self) -> Perturbation | None:
         from dt_testkit.determinism.surroundings import IMPORTED_ELSEWHERE
 
-        return around.run(work, IMPORTED_ELSEWHERE if self.elsewhere else None)
+        return IMPORTED_ELSEWHERE if self.elsewhere else None
 
 
 def answer(request: Request, place: _Place) -> Answer:
     """Import the project, and replay the history."""
+    from dt_testkit.determinism.reach import values_reached
     from dt_testkit.determinism.recording import record
-    from dt_testkit.determinism.surroundings import IMPORTED_OTHERWISE, Surroundings
+    from dt_testkit.determinism.surroundings import IMPORTED_ELSEWHERE, IMPORTED_OTHERWISE, Surroundings
     from dt_testkit.determinism.watchdog import Watchdog
 
     before = set(sys.modules)
-    recordings, problem = [], None
+    recordings, in_blocks, problem = [], [], None
     try:
         _settle_in(request)
         with Surroundings(IMPORTED_AT) as around, Watchdog() as watchdog:
 
             def replay(prepared: Prepared) -> Recording:
                 prepared = prepared._replace(events=events_of(request.events))
+                reached = values_reached(prepared.orchestrators.values())
                 around.moment = request.moment
                 work = partial(watchdog.call, partial(record, prepared, stop=request.stop))
-                return place.run(around, work).portable()
+                recording = around.run(work, place.perturbation).portable()
+                recording.reached = reached
+                return recording
 
-            if not request.anew:
-                prepared = place.run(around, lambda: pickle.loads(request.prepared))
-                recordings = [replay(prepared) for _ in range(place.times)]
-            for perturbation in (None, None, *IMPORTED_OTHERWISE) if request.anew else ():
+            def load(perturbation: Perturbation | None, only_in: Location | None = None) -> Prepared:
+                around.moment = IMPORTED_AT
+                unpickle = partial(pickle.loads, request.prepared)
+                prepared: Prepared = around.import_it(unpickle, perturbation, _blocks, only_in)
+                return prepared
+
+            def replay_anew(perturbation: Perturbation | None, only_in: Location | None = None) -> Recording:
                 for name in request.files:
                     sys.modules.pop(name, None)
-                around.moment = IMPORTED_AT
-                recordings.append(replay(around.run(lambda: pickle.loads(request.prepared), perturbation)))
+                return replay(load(perturbation, only_in))
+
+            if request.anew:
+                recordings = [replay_anew(each) for each in (None, None, *IMPORTED_OTHERWISE)]
+                in_blocks = [
+                    (block, each, replay_anew(each, block))
+                    for block in list(_blocks)
+                    for each in (IMPORTED_ELSEWHERE, *IMPORTED_OTHERWISE)
+                ]
+            else:
+                prepared = load(place.perturbation)
+                recordings = [replay(prepared) for _ in range(place.times)]
     except BaseException as error:
         problem = f"{type(error).__name__}: {error}"
     alone = threading.active_count() == 1
-    return Answer(recordings, problem, [name for name in sys.modules if name not in before] if alone else [])
+    imported = [name for name in sys.modules if name not in before] if alone else []
+    told = [(block, each.name, each.cause, recording) for block, each, recording in in_blocks]
+    files = set(request.files.values())
+    blocks = {each: why for each, why in _blocks.items() if os.path.abspath(each.file) in files}
+    return Answer(recordings, problem, imported, blocks, told)
 
 
 class _Kept:
@@ -171,6 +204,7 @@ class _Kept:
                 for each in self.stamps:
                     sys.modules.pop(each, None)
                 self.stamps.clear()
+                _blocks.clear()
                 return
 
     def keep(self, request: Request, names: list[str]) -> None:
@@ -181,7 +215,8 @@ class _Kept:
             _settle_in(request)
             for name in names:
                 with suppress(BaseException):  # in the fork it worked, or the project lived without it
-                    module = self.place.run(around, partial(import_module, name))
+                    load = partial(import_module, name)
+                    module = around.import_it(load, self.place.perturbation, _blocks)
                     if is_of_the_project(file := file_of(module)) and file is not None:
                         self.stamps[name] = _stamp(file)
 
@@ -234,14 +269,18 @@ def _in_a_fork(request: Request, place: _Place) -> tuple[bytes, list[str]]:
             why = f"by {signal.Signals(-status).name}"
             if status == -signal.SIGALRM:
                 why = "because it did not answer in time"
-        return _pickled(Answer([], f"the process was ended {why}", [])), []
+        return _pickled(_nothing(f"the process was ended {why}")), []
+
+
+def _nothing(problem: str) -> Answer:
+    return Answer([], problem, [], {}, [])
 
 
 def _pickled(reply: Answer) -> bytes:
     try:
         return pickle.dumps(reply)
     except Exception as error:
-        return pickle.dumps(Answer([], f"{type(error).__name__}: {error}", []))
+        return pickle.dumps(_nothing(f"{type(error).__name__}: {error}"))
 
 
 def main() -> None:

@@ -7,7 +7,6 @@ this process ends; it forks for each request. Elsewhere a new process is started
 from __future__ import annotations
 
 import atexit
-import dis
 import os
 import pickle
 import re
@@ -23,15 +22,16 @@ from datetime import date, timedelta, tzinfo
 from datetime import time as time_of_day
 from enum import Enum
 from pathlib import Path
-from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
+from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import dt_testkit
 from dt_testkit.determinism.child import LENGTH, Answer, Request, receive
 from dt_testkit.determinism.modules import file_of, project_modules
+from dt_testkit.determinism.reach import globals_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
     from datetime import datetime
 
     from dt_testkit.replaying.check import Prepared
@@ -104,7 +104,7 @@ def carried(prepared: Prepared) -> list[str]:
         if not by_value or function in seen:
             continue
         seen.add(function)
-        for name, stored in _globals_of(function.__code__):
+        for name, stored in globals_of(function.__code__):
             value = function.__globals__.get(name)
             if isinstance(value, FunctionType):
                 functions.append(value)
@@ -118,16 +118,6 @@ _LASTING = (
     *(ModuleType, BuiltinFunctionType, type, type(None), bool, int, float, complex, str, bytes),
     *(tuple, frozenset, date, time_of_day, timedelta, tzinfo, Enum, Path, re.Pattern),
 )
-
-
-def _globals_of(code: CodeType) -> Iterator[tuple[str, bool]]:
-    """The globals that code goes by, and whether it gives them another value."""
-    for instruction in dis.get_instructions(code):
-        if instruction.opname in ("LOAD_GLOBAL", "STORE_GLOBAL"):
-            yield instruction.argval, instruction.opname == "STORE_GLOBAL"
-    for each in code.co_consts:
-        if isinstance(each, CodeType):
-            yield from _globals_of(each)
 
 
 def request_for(data: tuple[bytes, bytes], moment: datetime, *, stop: bool) -> Request:

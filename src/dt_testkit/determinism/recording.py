@@ -6,10 +6,11 @@ one thing that was moved between them.
 
 from __future__ import annotations
 
+import re
 import sys
 from collections import Counter
 from contextlib import nullcontext
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from durabletask.client import OrchestrationStatus
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 
 _PAYLOADS = frozenset({"input", "data", "result", "value"})
 _FIELDS = {"result": "output", "scheduled_time": "signal_time"}
+# A word; numbers with no word between them are one, for a clock or a counter carries from one to the next.
+_WORD = re.compile(r"\b[0-9]+(?:[TZ][0-9]*)?(?:\W+[0-9]+(?:[TZ][0-9]*)?)*\b|\w+")
 
 
 @dataclass(slots=True)
@@ -75,12 +78,15 @@ class Recording:
         What stopped the replay, where neither the orchestrator nor the history ended it.
     retry_timeouts : list[Asked]
         The calls with a ``retry_timeout``.
+    reached : dict[str, Any]
+        What the project's globals that the orchestrator goes by are before a replay in another process.
     """
 
     asked: list[Asked]
     divergences: list[Divergence]
     error: str | None = None
     retry_timeouts: list[Asked] | None = None
+    reached: dict[str, Any] = field(default_factory=dict)
 
     def portable(self) -> Recording:
         """The same without code objects, which do not travel to another process."""
@@ -94,6 +100,12 @@ class Recording:
         )
 
 
+class Word(NamedTuple):
+    """The how many-th word of a text."""
+
+    number: int
+
+
 @dataclass(frozen=True, slots=True)
 class Change:
     """Something that two replays asked for differently: the how many-th thing it is, and what differs."""
@@ -103,7 +115,9 @@ class Change:
     shape: bool
     """Whether they took different ways from here on, so that nothing after it is compared."""
     paths: tuple[tuple[Any, ...], ...] = ((),)
-    """Where in the value it differs: by keys and indices."""
+    """Where in the value it differs: by keys and indices, and words of a text."""
+    what: str = ""
+    """What was asked for before."""
 
     @property
     def places(self) -> tuple[tuple[Any, ...], ...]:
@@ -237,11 +251,13 @@ def _changes(was: Recording, now: Recording, payloads: Payloads) -> Iterator[Cha
         if a == b and type(a) is type(b):
             continue
         if _step(a) != _step(b):
-            yield Change(index, _other_way(was, now, index), shape=True)
+            divergence = _other_way(was, now, index)
+            yield Change(index, divergence, shape=True, what=_told(_told_apart(was, now, index)[0] or before))
             return
         for name, then, here in _fields(a, b, payloads):
             divergence = _changed(before, after, name, then, here)
-            yield Change(index, divergence, shape=False, paths=tuple(_paths(then, here)))
+            paths = tuple(_paths(then, here))
+            yield Change(index, divergence, shape=False, paths=paths, what=_label(before, name))
     index = min(len(was.asked), len(now.asked))
     if len(was.asked) != len(now.asked):
         yield Change(index, _other_way(was, now, index), shape=True)
@@ -258,8 +274,7 @@ def _step(command: Any) -> tuple[Any, ...]:
 
 
 def _fields(was: Any, now: Any, payloads: Payloads) -> Iterator[tuple[str, Any, Any]]:
-    for field in fields(was):
-        name = field.name
+    for name in (each.name for each in fields(was)):
         if name in ("site", "attempt"):
             continue
         then, here = getattr(was, name), getattr(now, name)
@@ -277,6 +292,10 @@ def _paths(was: Any, now: Any, at: tuple[Any, ...] = ()) -> Iterator[tuple[Any, 
         pairs = [(key, was[key], now[key]) for key in was]
     elif type(was) is type(now) is list and len(was) == len(now):
         pairs = [(place, *both) for place, both in enumerate(zip(was, now, strict=True))]
+    elif type(was) is type(now) is str and _WORD.split(was) == _WORD.split(now):
+        words = zip(_WORD.findall(was), _WORD.findall(now), strict=True)
+        yield from ((*at, Word(place)) for place, (then, here) in enumerate(words) if then != here)
+        return
     else:
         yield at
         return
@@ -292,17 +311,21 @@ def _failure(details: Any) -> str | None:
 def _changed(before: Asked, after: Asked, name: str, was: Any, now: Any) -> Divergence:
     command = after.command
     then, here = shown_apart(was, now)
-    if isinstance(command, Complete):
-        kind, what = "result", _ending(command)
-    elif isinstance(command, SetStatus):
-        kind, what, name = "changed", "the custom status", "custom_status"
-    else:
-        kind, what = "changed", f"{describe(command)} (#{command.id})"
-        if name == "fire_at":
-            what = f"a timer (#{command.id})"
-    label = what if name in ("custom_status", "output", "failure") else f"{what}: {name}"
-    message = f"{label} {then} becomes {here}"
+    message = f"{_label(after, name)} {then} becomes {here}"
+    kind = "result" if isinstance(command, Complete) else "changed"
+    name = "custom_status" if isinstance(command, SetStatus) else name
     return Divergence(kind, command.id, name, was, now, before.where, message)
+
+
+def _label(asked: Asked, name: str) -> str:
+    command = asked.command
+    if isinstance(command, SetStatus):
+        return "the custom status"
+    if isinstance(command, Complete):
+        what = _ending(command)
+    else:
+        what = f"{describe(command) if name != 'fire_at' else 'a timer'} (#{command.id})"
+    return what if name in ("output", "failure") else f"{what}: {name}"
 
 
 def _ending(command: Complete) -> str:
@@ -322,8 +345,13 @@ def _told(asked: Asked) -> str:
 
 
 def _other_way(was: Recording, now: Recording, index: int) -> Divergence:
-    before = was.asked[index] if index < len(was.asked) else None
-    after = now.asked[index] if index < len(now.asked) else None
+    steps = _turn_from(was, index), _turn_from(now, index)
+    names = [[_order_key(each) for each in turn] for turn in steps]
+    if steps[0] and Counter(names[0]) == Counter(names[1]):
+        first, orders = steps[0][0], [[_short(each) for each in turn] for turn in steps]
+        message = f"the same steps in another order: {', '.join(orders[0])} becomes {', '.join(orders[1])}"
+        return Divergence("order", first.command.id, None, orders[0], orders[1], first.where, message)
+    before, after = _told_apart(was, now, index)
     if before is None or after is None:
         there = before or after
         assert there is not None
@@ -340,12 +368,6 @@ def _other_way(was: Recording, now: Recording, index: int) -> Divergence:
             there.where or last,
             message,
         )
-    steps = _turn_from(was, index), _turn_from(now, index)
-    names = [[_order_key(each) for each in turn] for turn in steps]
-    if Counter(names[0]) == Counter(names[1]):
-        orders = [[_short(each) for each in turn] for turn in steps]
-        message = f"the same steps in another order: {', '.join(orders[0])} becomes {', '.join(orders[1])}"
-        return Divergence("order", before.command.id, None, orders[0], orders[1], before.where, message)
     a, b = before.command, after.command
     if type(a) is type(b) and a.name != b.name:
         field, then, here = "name", a.name, b.name
@@ -359,8 +381,24 @@ def _other_way(was: Recording, now: Recording, index: int) -> Divergence:
     return Divergence(kind, a.id, field, then, here, before.where, f"{_told(before)} becomes {_told(after)}")
 
 
+def _told_apart(was: Recording, now: Recording, index: int) -> tuple[Asked | None, Asked | None]:
+    """What is told to differ: a command is held against the next command, and not against a status."""
+    pair = [next(iter(each.asked[index:]), None) for each in (was, now)]
+    statuses = [each is not None and isinstance(each.command, SetStatus) for each in pair]
+    if None in pair or statuses[0] == statuses[1]:
+        return pair[0], pair[1]
+    commands = [
+        next((each for each in recording.asked[index:] if not isinstance(each.command, SetStatus)), None)
+        for recording in (was, now)
+    ]
+    a, b = (each and _step(each.command) for each in commands)
+    if a != b:
+        return commands[0], commands[1]
+    return (pair[0], None) if statuses[0] else (None, pair[1])
+
+
 def _turn_from(recording: Recording, index: int) -> list[Asked]:
-    turn = recording.asked[index].turn
+    turn = recording.asked[index].turn if index < len(recording.asked) else None
     return [each for each in recording.asked[index:] if each.turn == turn]
 
 

@@ -54,7 +54,8 @@ class Allowed:
     reason : str
         What the block says.
     call, location, hazard, perturbations
-        As in :class:`Finding`.
+        As in :class:`Finding`. Of a block that importing a module enters, ``call`` is ``"the import"`` and
+        ``location`` the block; there are no perturbations if the module cannot be imported again.
     """
 
     reason: str
@@ -104,7 +105,9 @@ class DeterminismReport:
     allowed : tuple[Allowed, ...]
         Hazards that ``allow_nondeterminism`` lets through.
     skipped : tuple[Skipped, ...]
-        What could not be moved, and why.
+        What could not be moved, and why. That no other locale is installed is told here, and not in the text.
+    not_compared : tuple[str, ...]
+        What may differ besides, and is hidden by what was found.
     """
 
     instance_id: str
@@ -113,6 +116,7 @@ class DeterminismReport:
     findings: tuple[Finding, ...]
     allowed: tuple[Allowed, ...]
     skipped: tuple[Skipped, ...]
+    not_compared: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -125,5 +129,9 @@ class DeterminismReport:
         lines = [f"{title}: {found} in {plural(self.replays, 'replay')}"]
         lines += [f"{number}. {finding}" for number, finding in enumerate(self.findings, 1)]
         lines += [f"allowed: {each}" for each in self.allowed]
-        lines += [f"not tried: {each}" for each in self.skipped]
+        if self.not_compared:
+            more = f"; and {len(self.not_compared) - 3} more" if len(self.not_compared) > 3 else ""
+            mend = ". Mend what was found first, and check again" if self.findings else ""
+            lines.append(f"not compared: {'; '.join(self.not_compared[:3])}{more}{mend}.")
+        lines += [f"not tried: {each}" for each in self.skipped if each.perturbation != "locale"]
         return "\n".join(lines)

@@ -34,6 +34,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from dt_testkit.determinism.clock import Clock
 from dt_testkit.determinism.modules import is_of_the_project
 from dt_testkit.determinism.swapping import replaced
+from dt_testkit.guard import allow_nondeterminism
+from dt_testkit.locations import Location
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -145,6 +147,59 @@ class Surroundings:
             self._thread = self._clock.thread = 0
             if collects:
                 gc.enable()
+
+    def import_it(
+        self,
+        load: Callable[[], T],
+        perturbation: Perturbation | None = None,
+        blocks: dict[Location, str] | None = None,
+        only_in: Location | None = None,
+    ) -> T:
+        """Import something, with at most one thing moved; in its ``allow_nondeterminism`` blocks it is not.
+
+        With ``only_in``, it is moved in that block alone. ``blocks`` collects them, with the reasons.
+        """
+        enter, leave = allow_nondeterminism.__enter__, allow_nondeterminism.__exit__
+        moved = ExitStack()
+        inside: list[Location] = []
+
+        def move() -> None:
+            moved.close()
+            self._reset_clock_and_chance()
+            if perturbation is not None and only_in == (inside[0] if inside else None):
+                moved.enter_context(perturbation.move(self))
+
+        def entered(block: allow_nondeterminism) -> None:
+            enter(block)
+            frame = sys._getframe(1)
+            while frame.f_globals.get("__name__") == "contextlib" and frame.f_back is not None:
+                frame = frame.f_back
+            if threading.get_ident() == self._thread:
+                moved.close()  # a place is told from the current directory
+                place = Location.of((frame.f_code, frame.f_lasti))
+                assert place is not None
+                inside.append(place)
+                if blocks is not None:
+                    blocks[place] = block.reason
+                move()
+
+        def left(block: allow_nondeterminism, *raised: object) -> None:
+            leave(block, *raised)
+            if threading.get_ident() == self._thread and inside:
+                inside.pop()
+                move()
+
+        def work() -> T:
+            cls: Any = allow_nondeterminism
+            cls.__enter__, cls.__exit__ = entered, left
+            try:
+                with moved:
+                    move()
+                    return load()
+            finally:
+                cls.__enter__, cls.__exit__ = enter, leave
+
+        return self.run(work)
 
     def run_in_a_thread(self, replay: Callable[[], T]) -> T:
         """The same in a thread of its own."""
@@ -362,6 +417,10 @@ class Surroundings:
     # -- order
 
     def _reset(self) -> None:
+        self._reset_clock_and_chance()
+        self._own.put_back()
+
+    def _reset_clock_and_chance(self) -> None:
         self._clock.set(self.moment, _STEP)
         random.seed(_SEED)
         if (numpy := sys.modules.get("numpy.random")) is not None:
@@ -370,7 +429,6 @@ class Surroundings:
         vars(uuid)["_last_timestamp"] = None
         if hasattr(uuid, "_last_timestamp_v7"):
             vars(uuid)["_last_timestamp_v7"] = None
-        self._own.put_back()
 
     def _replaced(self, fakes: Iterable[tuple[Any, str, Any]]) -> AbstractContextManager[None]:
         return replaced((each for each in fakes if hasattr(each[0], each[1])), self._namespaces)
