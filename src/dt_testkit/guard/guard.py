@@ -236,7 +236,9 @@ class allow_nondeterminism:
     """Let a block of an orchestrator do what the guard would stop.
 
     In an orchestrator it counts for that one alone, also where the block yields; around what drives a hub,
-    for all that runs meanwhile in this thread. What it lets through is listed at the end of a test run.
+    for all that runs meanwhile in this thread; around what a module reads when it is imported, for
+    :func:`~dt_testkit.determinism.check_determinism` and lint. What it lets through is listed at the end of a
+    test run.
 
     Parameters
     ----------
