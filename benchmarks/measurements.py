@@ -139,7 +139,7 @@ def chain_of_200() -> list[Row]:
             assert state is not None
             assert state.runtime_status is OrchestrationStatus.COMPLETED
 
-        ours, other = best_in_turn(3, lambda: hub().run(chain, input=200), backend)
+        ours, other = best_in_turn(8, lambda: hub().run(chain, input=200), backend)
     return [
         Row(
             "chain of 200 activities, replay check included",
