@@ -517,7 +517,8 @@ def test_how_python_was_started_changes_no_finding(tmp_path, flags, variables):
 
 def test_the_guard_knows_after_a_check_what_was_moved_in_it(tmp_path):
     script = """
-        import random, time
+        import time
+        from datetime import datetime
         from dt_testkit import History, NonDeterministicCall, TaskHub
         from dt_testkit.determinism import check_determinism
         from durabletask import history as h
@@ -526,7 +527,7 @@ def test_the_guard_knows_after_a_check_what_was_moved_in_it(tmp_path):
             time.sleep(0)
             yield
 
-        started = h.ExecutionStartedEvent(-1, h.datetime(2026, 1, 1), "sleeps", None, None, None, None)
+        started = h.ExecutionStartedEvent(-1, datetime(2026, 1, 1), "sleeps", None, None, None, None)
         check_determinism(History("i", [h.OrchestratorStartedEvent(-1, started.timestamp), started]), sleeps)
         hub = TaskHub()
         hub.add_orchestrator(sleeps)

@@ -52,9 +52,10 @@ from dt_testkit.determinism.watchdog import Watchdog
 from dt_testkit.execution import Payloads
 from dt_testkit.guard import observe
 from dt_testkit.hazards import BY_CODE
-from dt_testkit.replaying.check import ADDRESS, describe, prepare
+from dt_testkit.replaying.check import ADDRESS, prepare
 from dt_testkit.replaying.oracle import worker_outcome
 from dt_testkit.replaying.report import Divergence, shown_apart
+from dt_testkit.replaying.steps import describe
 from dt_testkit.sdk import virtual_now
 
 if TYPE_CHECKING:

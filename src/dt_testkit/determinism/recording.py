@@ -21,8 +21,9 @@ from dt_testkit.determinism.once import stopped_before_it
 from dt_testkit.errors import DurableTestError
 from dt_testkit.execution import Complete, Execution, Location
 from dt_testkit.execution.commands import call_site
-from dt_testkit.replaying.check import ADDRESS, Check, describe
+from dt_testkit.replaying.check import ADDRESS, Check
 from dt_testkit.replaying.report import Divergence, shown_apart
+from dt_testkit.replaying.steps import describe
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -46,8 +46,7 @@ from dt_testkit.execution.options import DEFAULT_OPTIONS
 from dt_testkit.guard import unguarded
 from dt_testkit.replaying.oracle import worker_outcome
 from dt_testkit.replaying.report import Divergence, ReplayReport, plural, shown, shown_apart
-from dt_testkit.replaying.steps import RECORDS, name_of
-from dt_testkit.replaying.steps import describe as describe
+from dt_testkit.replaying.steps import RECORDS, describe, name_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
