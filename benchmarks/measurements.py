@@ -286,7 +286,7 @@ def thousand_at_once() -> list[Row]:
         for _ in range(1_000):
             run(1)
 
-    at_once, alone = best_in_turn(6, partial(run, 1_000), one_by_one)
+    at_once, alone = best_in_turn(10, partial(run, 1_000), one_by_one)
     return [
         Row(
             "a chain of 20, a thousand alive at once",

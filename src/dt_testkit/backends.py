@@ -68,9 +68,10 @@ def embedded(register: Callable[[Any], object]) -> Iterator[TaskHubGrpcClient]:
 def timeskip(register: Callable[[Any], object]) -> Iterator[TaskHubGrpcClient]:
     """Run an application on a hub behind a port: a real worker and a real client, and time that jumps.
 
-    Virtual time starts at the present, and moves only while a client waits for an instance to start or
-    complete: then at once to what is due next, whenever nothing is in flight. Recurring schedules and the
-    ``retry_timeout`` of a policy, which the SDK measures by the clock of the worker's process, go by it too.
+    The hub has a process of its own, so that it and the worker do not wait for one interpreter. Virtual time
+    starts at the present, and moves only while a client waits for an instance to start or complete: then at
+    once to what is due next, whenever nothing is in flight. Recurring schedules and the ``retry_timeout`` of
+    a policy, which the SDK measures by the clock of the worker's process, go by it too.
 
     Parameters
     ----------
@@ -81,6 +82,11 @@ def timeskip(register: Callable[[Any], object]) -> Iterator[TaskHubGrpcClient]:
     ------
     TaskHubGrpcClient
         A client of the hub; its timeouts are real time. Leaving the context stops all three.
+
+    Raises
+    ------
+    DurableTestError
+        The hub's process could not be started.
 
     Examples
     --------
@@ -95,16 +101,18 @@ def timeskip(register: Callable[[Any], object]) -> Iterator[TaskHubGrpcClient]:
     >>> state.get_output()
     'awake'
     """
+    from dt_testkit.hub.process import HubProcess
+
+    process = HubProcess(datetime.now(timezone.utc))
+    # Imported while it starts.
     from durabletask.client import TaskHubGrpcClient
     from durabletask.worker import TaskHubGrpcWorker
 
-    from dt_testkit.hub import TaskHub
     from dt_testkit.sdk import virtual_now
 
-    hub = TaskHub(start_time=datetime.now(timezone.utc))
-    with virtual_now(lambda: hub.now), hub.serve(patience=None) as server:
-        worker = TaskHubGrpcWorker(host_address=server.address, logger=_LOGGER)
-        client = TaskHubGrpcClient(host_address=server.address, logger=_LOGGER)
+    with process as hub, virtual_now(hub.now):
+        worker = TaskHubGrpcWorker(host_address=hub.address, logger=_LOGGER)
+        client = TaskHubGrpcClient(host_address=hub.address, logger=_LOGGER)
         with _running(register, worker, client):
             yield client
 

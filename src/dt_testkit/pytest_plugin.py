@@ -134,9 +134,10 @@ def dt_client(request: pytest.FixtureRequest) -> TaskHubGrpcClient:
     """The SDK's client, on the backend of ``--dt-backend``, with the application of ``dt_app`` at work there.
 
     ``simulated`` is the client of ``task_hub``. The others share one worker and one client in a test run:
-    ``timeskip`` is a hub behind a port of this process, whose time jumps while a client waits; ``embedded``
-    is the SDK's in-memory backend in this process, in real time; ``emulator`` and ``scheduler`` connect to
-    the task hub ``TASKHUB`` at ``ENDPOINT``. A hub that is shared remembers, so let it choose the ids.
+    ``timeskip`` is a hub behind a port, in a process of its own, whose time jumps while a client waits;
+    ``embedded`` is the SDK's in-memory backend in this process, in real time; ``emulator`` and ``scheduler``
+    connect to the task hub ``TASKHUB`` at ``ENDPOINT``. A hub that is shared remembers, so let it choose the
+    ids.
 
     Examples
     --------

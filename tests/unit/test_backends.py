@@ -3,10 +3,14 @@ from __future__ import annotations
 import builtins
 import gc
 import socket
+import subprocess
+import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
 
+import grpc
 import pytest
 from durabletask.client import OrchestrationQuery
 from durabletask.scheduled import ScheduleCreationOptions, ScheduledTaskClient, schedule_entity
@@ -15,6 +19,7 @@ from durabletask.testing import InMemoryOrchestrationBackend
 
 from dt_testkit import DurableTestError
 from dt_testkit.backends import _in_memory_backend, _reserved_port, embedded, scheduler, timeskip
+from dt_testkit.hub.process import HubProcess
 
 
 def double(ctx, number):
@@ -114,6 +119,78 @@ def test_timeskip_moves_the_clock_of_a_retry_timeout():
         state = client.wait_for_orchestration_completion(started, timeout=20)
     assert state.failure_details is not None
     assert len(attempts) == 3
+
+
+def nobody_listens_at(address):
+    with socket.socket() as caller:
+        return caller.connect_ex(("127.0.0.1", int(address.rpartition(":")[2]))) != 0
+
+
+def until(condition):
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come true within 20 s"
+        time.sleep(0.01)
+
+
+def test_the_process_of_a_timeskip_hub_ends_with_it():
+    with HubProcess(datetime(2030, 1, 1)) as hub:
+        assert hub.now() == datetime(2030, 1, 1)
+        assert not nobody_listens_at(hub.address)
+    assert nobody_listens_at(hub.address)
+
+
+def test_the_process_of_a_timeskip_hub_ends_with_the_one_that_asked_for_it():
+    code = """
+from datetime import datetime
+from dt_testkit.hub.process import HubProcess
+with HubProcess(datetime(2030, 1, 1)) as hub:
+    print(hub.address, flush=True)
+    input()
+"""
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", code], **pipes) as asking:
+        address = asking.stdout.readline().decode().strip()
+        assert not nobody_listens_at(address)
+        asking.kill()
+    until(lambda: nobody_listens_at(address))
+
+
+def test_the_process_of_a_timeskip_hub_that_cannot_start_is_told(tmp_path, monkeypatch):
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\nexit 3\n")
+    python.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(python))
+    with pytest.raises(DurableTestError, match="has ended, with status 3"), timeskip(register):
+        pass
+
+
+def test_the_process_of_a_timeskip_hub_that_dies_ends_the_calls_that_wait_for_it(monkeypatch):
+    started = []
+
+    class Watched(subprocess.Popen):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            started.append(self)
+
+    def die(ctx, _):
+        started[0].kill()
+
+    def call(ctx, _):
+        yield ctx.call_activity(die)
+
+    def register(worker):
+        worker.add_orchestrator(call)
+        worker.add_activity(die)
+
+    monkeypatch.setattr(subprocess, "Popen", Watched)
+    with timeskip(register) as client:
+        instance_id = client.schedule_new_orchestration(call)
+        with pytest.raises(grpc.RpcError) as refused:
+            client.wait_for_orchestration_completion(instance_id, timeout=20)
+        assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
+        with pytest.raises(DurableTestError, match="has ended, with status -9"):
+            schedule_entity._now()
 
 
 def test_many_backends_at_once_each_have_a_port_of_their_own():
