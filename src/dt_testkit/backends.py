@@ -86,7 +86,7 @@ def timeskip(register: Callable[[Any], object]) -> Iterator[TaskHubGrpcClient]:
     Raises
     ------
     DurableTestError
-        The hub's process could not be started.
+        The hub's process cannot be started.
 
     Examples
     --------
@@ -103,17 +103,17 @@ def timeskip(register: Callable[[Any], object]) -> Iterator[TaskHubGrpcClient]:
     """
     from dt_testkit.hub.process import HubProcess
 
-    process = HubProcess(datetime.now(timezone.utc))
-    # Imported while it starts.
-    from durabletask.client import TaskHubGrpcClient
-    from durabletask.worker import TaskHubGrpcWorker
+    with HubProcess(datetime.now(timezone.utc)) as hub:
+        # Imported while it starts.
+        from durabletask.client import TaskHubGrpcClient
+        from durabletask.worker import TaskHubGrpcWorker
 
-    from dt_testkit.sdk import virtual_now
+        from dt_testkit.sdk import virtual_now
 
-    with process as hub, virtual_now(hub.now):
-        worker = TaskHubGrpcWorker(host_address=hub.address, logger=_LOGGER)
-        client = TaskHubGrpcClient(host_address=hub.address, logger=_LOGGER)
-        with _running(register, worker, client):
+        address = hub.address
+        worker = TaskHubGrpcWorker(host_address=address, logger=_LOGGER)
+        client = TaskHubGrpcClient(host_address=address, logger=_LOGGER)
+        with virtual_now(hub.now), _running(register, worker, client):
             yield client
 
 

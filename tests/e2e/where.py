@@ -3,7 +3,7 @@
 =========  ==========================================================================================
 auto       ``ENDPOINT`` if it is set; else the emulator, if a docker engine answers; else embedded
 embedded   the SDK's in-memory backend, in the process of the tests
-timeskip   a hub of the harness behind a port of that process: time jumps while a client waits
+timeskip   a hub of the harness, in a process of its own: time jumps while a client waits
 emulator   ``ENDPOINT`` if it is set; else what serves at the emulator's port, and is left running; else
            the emulator, started from ``deploy/compose.yaml`` and stopped afterwards
 scheduler  ``ENDPOINT``
@@ -281,12 +281,11 @@ def task_hub(backend: str) -> Iterator[Settings]:
             pytest.fail(f"{settings.endpoint} does not serve ({problem}): set ENDPOINT.", pytrace=False)
         yield settings
     elif backend == "timeskip":
-        from dt_testkit import TaskHub
+        from dt_testkit.hub.process import HubProcess
         from dt_testkit.sdk import virtual_now
 
-        hub = TaskHub(start_time=datetime.now(timezone.utc))
-        with virtual_now(lambda: hub.now), hub.serve(patience=None) as server:
-            yield Settings(f"http://{server.address}")
+        with HubProcess(datetime.now(timezone.utc)) as hub, virtual_now(hub.now):
+            yield Settings(f"http://{hub.address}")
     else:
         from workflows.embedded import in_memory_backend
 

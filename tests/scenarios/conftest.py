@@ -1,7 +1,7 @@
 """Scenarios: each is written once, with the methods of the SDK's client, and runs on three backends.
 
 - ``simulated``: a ``TaskHub`` and ``hub.client``, in virtual time.
-- ``timeskip``: a ``TaskHub`` served over gRPC, with the SDK's worker and client.
+- ``timeskip``: a ``TaskHub`` that another process serves over gRPC, with the SDK's worker and client.
 - ``embedded``: the SDK's in-memory backend, with the SDK's worker and client. What a client sees there is
   what the two others are held to, save where that backend has a known defect.
 

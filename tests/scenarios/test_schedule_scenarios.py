@@ -41,7 +41,7 @@ def sleep(ctx, hours):
 @pytest.fixture(autouse=True)
 def _one_clock(world):
     """The SDK's schedules read the clock of the worker's machine: where time jumps, it has to jump too."""
-    with virtual_now(lambda: world.server.hub.now) if world.server is not None else nullcontext():
+    with virtual_now(world.clock) if world.clock is not None else nullcontext():
         yield
 
 

@@ -15,14 +15,13 @@ from durabletask.client import AsyncTaskHubGrpcClient, OrchestrationStatus, Task
 from durabletask.worker import TaskHubGrpcWorker
 
 from dt_testkit import TaskHub, backends
+from dt_testkit.hub.process import HubProcess
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from durabletask.client import OrchestrationState
     from durabletask.task import FailureDetails
-
-    from dt_testkit.hub import HubServer
 
 T = TypeVar("T")
 
@@ -42,14 +41,14 @@ class World:
         Makes the SDK's asynchronous client of it.
     patience : float
         How many seconds to wait for the end of an instance: of virtual time where there is nothing else.
-    server : HubServer | None
-        The server of a hub whose time jumps, for what reads the clock of the worker's machine.
+    clock : Callable | None
+        What a hub that another process serves shows, for what reads the clock of the worker's machine.
     """
 
     client: TaskHubGrpcClient
     new_async_client: Callable[[], AsyncTaskHubGrpcClient]
     patience: float
-    server: HubServer | None = None
+    clock: Callable[[], datetime] | None = None
 
     def start(self, orchestrator: Any, **options: Any) -> str:
         """Schedule an instance, and wait until it has started."""
@@ -141,12 +140,11 @@ def open_world(backend: str, register: Callable[[Any], object], **options: Any) 
         yield World(hub.client, lambda: hub.async_client, YEARS)
     elif backend == "timeskip":
         # As in backends.timeskip, whose worker takes no options.
-        present = datetime.now(timezone.utc).replace(tzinfo=None)
         with (
-            TaskHub(start_time=present).serve(patience=None) as server,
-            _at_work(server.address, register_all, options) as world,
+            HubProcess(datetime.now(timezone.utc)) as hub,
+            _at_work(hub.address, register_all, options) as world,
         ):
-            world.server = server
+            world.clock = hub.now
             yield world
     else:
         with backends._in_memory_backend() as address, _at_work(address, register_all, options) as world:

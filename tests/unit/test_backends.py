@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import builtins
 import gc
+import logging
+import os
+import signal
 import socket
 import subprocess
 import sys
@@ -12,13 +15,15 @@ from datetime import datetime, timedelta, timezone
 
 import grpc
 import pytest
-from durabletask.client import OrchestrationQuery
+from durabletask.client import OrchestrationQuery, OrchestrationStatus
+from durabletask.entities import EntityInstanceId
 from durabletask.scheduled import ScheduleCreationOptions, ScheduledTaskClient, schedule_entity
 from durabletask.task import RetryPolicy
 from durabletask.testing import InMemoryOrchestrationBackend
 
 from dt_testkit import DurableTestError
 from dt_testkit.backends import _in_memory_backend, _reserved_port, embedded, scheduler, timeskip
+from dt_testkit.hub import process
 from dt_testkit.hub.process import HubProcess
 
 
@@ -136,13 +141,15 @@ def until(condition):
 def test_the_process_of_a_timeskip_hub_ends_with_it():
     with HubProcess(datetime(2030, 1, 1)) as hub:
         assert hub.now() == datetime(2030, 1, 1)
-        assert not nobody_listens_at(hub.address)
-    assert nobody_listens_at(hub.address)
+        address = hub.address
+        assert not nobody_listens_at(address)
+    assert nobody_listens_at(address)
 
 
 def test_the_process_of_a_timeskip_hub_ends_with_the_one_that_asked_for_it():
     code = """
 from datetime import datetime
+from dt_testkit.hub import process
 from dt_testkit.hub.process import HubProcess
 with HubProcess(datetime(2030, 1, 1)) as hub:
     print(hub.address, flush=True)
@@ -156,13 +163,87 @@ with HubProcess(datetime(2030, 1, 1)) as hub:
     until(lambda: nobody_listens_at(address))
 
 
-def test_the_process_of_a_timeskip_hub_that_cannot_start_is_told(tmp_path, monkeypatch):
-    python = tmp_path / "python"
-    python.write_text("#!/bin/sh\nexit 3\n")
-    python.chmod(0o700)
-    monkeypatch.setattr(sys, "executable", str(python))
-    with pytest.raises(DurableTestError, match="has ended, with status 3"), timeskip(register):
+@pytest.mark.parametrize(
+    ("python", "message"),
+    [
+        ("#!/bin/sh\nexit 3\n", "has ended, with status 3"),
+        (None, "cannot be started .*: sys.executable, which is '.*python', has to be"),
+    ],
+)
+def test_the_process_of_a_timeskip_hub_that_cannot_start_is_told(tmp_path, monkeypatch, python, message):
+    path = tmp_path / "python"
+    if python is not None:
+        path.write_text(python)
+        path.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(path))
+    with pytest.raises(DurableTestError, match=message), timeskip(register):
         pass
+
+
+def test_the_process_of_a_timeskip_hub_that_does_not_answer_is_told(monkeypatch):
+    monkeypatch.setattr(process, "_PATIENCE", 0.2)
+    with HubProcess(datetime(2030, 1, 1)) as hub:
+        os.kill(hub._process.pid, signal.SIGSTOP)
+        with pytest.raises(DurableTestError, match=r"has not answered within 0\.2 s"):
+            hub.now()
+        os.kill(hub._process.pid, signal.SIGCONT)
+        monkeypatch.setattr(process, "_PATIENCE", 20)
+        assert hub.address.startswith("localhost:"), "it was the answer to another question"
+
+
+def test_ctrl_c_does_not_end_the_process_of_a_timeskip_hub():
+    with HubProcess(datetime(2030, 1, 1)) as hub:
+        assert hub.now() == datetime(2030, 1, 1)
+        os.kill(hub._process.pid, signal.SIGINT)
+        assert hub.now() == datetime(2030, 1, 1)
+
+
+def test_the_process_of_a_timeskip_hub_finds_python_s_own_modules_first_and_minds_no_other_output(
+    tmp_path, monkeypatch
+):
+    (tmp_path / "types.py").write_text("raise SystemExit('not this one')")
+    (tmp_path / "sitecustomize.py").write_text("print('hello')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "no-such-directory"))
+    with HubProcess(datetime(2030, 1, 1)) as hub:
+        assert hub.now() == datetime(2030, 1, 1)
+    (tmp_path / "types.py").unlink()
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with HubProcess(datetime(2030, 1, 1)) as hub:
+        assert hub.now() == datetime(2030, 1, 1)
+
+
+def test_what_a_timeskip_hub_logs_is_logged_here(caplog):
+    def fail(ctx, _):
+        raise ValueError("no")
+
+    def signal_it(ctx, _):
+        ctx.signal_entity(EntityInstanceId("fail", "k"), "bad")
+
+    def register(worker):
+        worker.add_orchestrator(signal_it)
+        worker.add_entity(fail)
+
+    with timeskip(register) as client, caplog.at_level(logging.WARNING, "dt_testkit"):
+        client.schedule_new_orchestration(signal_it)
+        until(lambda: "Signal 'bad' to entity @fail@k failed" in caplog.text)
+    record = next(each for each in caplog.records if "Signal 'bad'" in each.getMessage())
+    assert (record.name, record.levelname, record.filename) == ("dt_testkit", "WARNING", "core.py")
+    assert not any(
+        each.levelno < logging.WARNING for each in caplog.records if each.name == "dt_testkit.server"
+    )
+
+
+def test_time_stands_still_at_a_timeskip_hub_while_nobody_waits():
+    with timeskip(lambda worker: worker.add_orchestrator(sleep)) as client:
+        sleeping = client.schedule_new_orchestration(sleep, input=3600)
+        client.wait_for_orchestration_start(sleeping, timeout=20)
+        until = time.monotonic() + 0.3
+        while time.monotonic() < until:
+            state = client.get_orchestration_state(sleeping)
+            assert state.runtime_status is OrchestrationStatus.RUNNING
+        state = client.wait_for_orchestration_completion(sleeping, timeout=20)
+        assert state.runtime_status is OrchestrationStatus.COMPLETED
 
 
 def test_the_process_of_a_timeskip_hub_that_dies_ends_the_calls_that_wait_for_it(monkeypatch):
