@@ -22,7 +22,7 @@ def register(worker):
     for orchestrator in (
         add_up, calls, names_badly, signals, introduces, books, spoils, catches, knows_itself, called_by_name,
         asks_for_a_type, counts_to, greeted, mixed_case, signals_later, waits_an_hour, all_at_once, relays,
-        deletes, spends_twice,
+        deletes, spends_twice, looks_later, signals_a_second_later,
     ):  # fmt: skip
         worker.add_orchestrator(orchestrator)
     worker.add_entity(counter)
@@ -359,6 +359,34 @@ def test_an_entity_may_signal_itself_for_later(world):
     moment = world.now() + timedelta(minutes=50)
     world.client.signal_entity(entity, "snooze", moment.isoformat())
     assert world.output_of(waits_an_hour, input=entity.key) == ["snoozed"]
+
+
+def looks_later(ctx, key):
+    yield ctx.create_timer(timedelta(seconds=2))
+    return (yield ctx.call_entity(EntityInstanceId("alarm", key), "look"))
+
+
+def test_a_signal_for_later_outlives_the_removal_of_its_entity(world):
+    entity = an("alarm")
+    moment = world.now().replace(tzinfo=timezone.utc) + timedelta(seconds=1)
+    world.client.signal_entity(entity, "ring", "wake up", signal_time=moment)
+    assert world.client.get_entity(entity) is not None
+    assert world.client.clean_entity_storage().empty_entities_removed >= 1
+    assert world.client.get_entity(entity) is None
+    assert world.output_of(looks_later, input=entity.key) == ["wake up"]
+    assert state_of(world, entity) == ["wake up"]
+
+
+def signals_a_second_later(ctx, key):
+    moment = ctx.current_utc_datetime + timedelta(seconds=1)
+    ctx.signal_entity(EntityInstanceId("alarm", key), "ring", "later", signal_time=moment)
+
+
+def test_an_entity_is_there_when_the_signal_of_an_orchestration_is_due(world):
+    entity = an("alarm")
+    world.output_of(signals_a_second_later, input=entity.key)
+    assert world.client.get_entity(entity) is None
+    assert world.output_of(looks_later, input=entity.key) == ["later"]
 
 
 def test_a_signal_for_a_moment_that_has_passed_is_for_now(world):

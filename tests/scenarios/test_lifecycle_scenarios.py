@@ -1,8 +1,11 @@
 """Suspended, resumed, terminated."""
 
+from datetime import timedelta
+
 import grpc
 import pytest
 from durabletask.client import OrchestrationStatus
+from durabletask.entities import EntityInstanceId
 from durabletask.task import when_all
 from world import failure, output, refused, unique, until
 
@@ -11,9 +14,10 @@ COMPLETED, TERMINATED = OrchestrationStatus.COMPLETED, OrchestrationStatus.TERMI
 
 
 def register(worker):
-    for orchestrator in (collect, step_by_step, parent, patient):
+    for orchestrator in (collect, step_by_step, parent, patient, double, late_parent):
         worker.add_orchestrator(orchestrator)
     worker.add_activity(work)
+    worker.add_entity(starter)
 
 
 def work(ctx, value):
@@ -169,3 +173,41 @@ def test_sub_orchestrations_can_be_left_alone(world):
     world.client.raise_orchestration_event(child_id, "go", data="still here")
     assert output(world.finish(child_id)) == "still here"
     assert world.client.get_orchestration_state(parent_id).runtime_status is TERMINATED
+
+
+# -- waited for before they are there
+
+
+def double(ctx, number):
+    return number * 2
+
+
+def late_parent(ctx, child):
+    yield ctx.create_timer(timedelta(seconds=1))
+    return (yield ctx.call_sub_orchestrator(double, input=4, instance_id=child))
+
+
+def starter(ctx, instance_id):
+    ctx.schedule_new_orchestration("double", input=3, instance_id=instance_id)
+
+
+def test_what_an_entity_starts_may_be_waited_for_at_once(world):
+    instance_id = unique("started")
+    world.client.signal_entity(EntityInstanceId("starter", instance_id), "start", instance_id)
+    assert output(world.finish(instance_id)) == 6
+
+
+def test_a_child_may_be_waited_for_before_its_parent_starts_it(world):
+    child = unique("child")
+    world.start(late_parent, input=child)
+    assert world.client.get_orchestration_state(child) is None
+    state = world.client.wait_for_orchestration_start(child, timeout=world.patience)
+    assert state.runtime_status in (RUNNING, COMPLETED)
+    assert output(world.finish(child)) == 8
+
+
+def test_what_nobody_starts_is_waited_for_in_vain(world):
+    with pytest.raises(TimeoutError):
+        world.client.wait_for_orchestration_completion(unique("nobody"), timeout=1)
+    with pytest.raises(TimeoutError):
+        world.client.wait_for_orchestration_start(unique("nobody"), timeout=1)

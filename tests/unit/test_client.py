@@ -162,7 +162,6 @@ def test_an_unknown_instance_is_refused_with_the_status_of_the_service(hub, call
 
 def test_asking_for_an_unknown_instance_answers_none(hub):
     assert hub.client.get_orchestration_state("nobody") is None
-    assert hub.client.wait_for_orchestration_completion("nobody", timeout=5) is None
     hub.client.terminate_orchestration("nobody")
     with pytest.raises(InstanceNotFound, match="nobody"):
         History.from_client(hub.client, "nobody")

@@ -878,9 +878,15 @@ def test_a_wait_ends_after_its_timeout_of_real_time(serve):
     assert bench.hub.now == START
 
 
-def test_an_instance_that_is_not_there_is_not_waited_for(serve):
+def test_an_instance_that_is_not_there_is_waited_for_as_long_as_the_caller_does(serve):
     bench = serve()
-    assert bench.client.wait_for_orchestration_completion("nobody") is None
+    with pytest.raises(TimeoutError):
+        bench.client.wait_for_orchestration_completion("nobody", timeout=0.1)
+    waiting = bench.waiting("somebody")
+    worker = bench.raw()
+    bench.client.schedule_new_orchestration("anything", instance_id="somebody")
+    worker.end(worker.turn(), "1")
+    assert waiting.result().orchestrationState.orchestrationStatus == pb.ORCHESTRATION_STATUS_COMPLETED
 
 
 def test_a_wait_is_answered_with_what_it_waited_for_whatever_comes_next(serve):

@@ -196,7 +196,8 @@ class HubCore:
             _, _, target, generation, event, _ = heapq.heappop(agenda)
             any_due = True
             if isinstance(target, Entity):
-                self._ask_entity(target, cast("EntityOperation", event))
+                entity = self._entity(target._id)  # it may have been removed since, or not be there yet
+                self._ask_entity(entity, cast("EntityOperation", event))
             elif event is None:
                 self._enqueue(target)
             else:
@@ -758,15 +759,17 @@ class HubCore:
         """The entity of that id, made if it was not there."""
         entity = self._entities.get(entity_id)
         if entity is None:
-            parsed = EntityInstanceId.parse(entity_id)
-            entity = self._entities.get(str(parsed))  # a name in another case
-            if entity is None:
-                entity = self._entities[str(parsed)] = self._unused_entity(parsed)
+            entity = self._entity_object(EntityInstanceId.parse(entity_id))
+            if entity._id not in self._entities:
+                self._entities[entity._id] = entity
                 entity.last_modified_at = self._now
         return entity
 
-    def _unused_entity(self, entity_id: EntityInstanceId) -> Entity:
-        """An entity that nobody has used; a test may hold it already."""
+    def _entity_object(self, entity_id: EntityInstanceId) -> Entity:
+        """The entity of that id, which need not be there; a test or the agenda may hold it already."""
+        found = self._entities.get(str(entity_id))
+        if found is not None:
+            return found
         made = Entity(cast("TaskHub", self), entity_id, self._now)
         return self._unused_entities.setdefault(made._id, made)
 
@@ -774,12 +777,12 @@ class HubCore:
         self._ask_entity(self._entity(command.entity_id), operation)
 
     def _signal_entity(self, entity_id: str, operation: EntityOperation, when: datetime | None) -> None:
-        entity = self._entity(entity_id)
         if when is not None and when > self._now:
+            entity = self._entity_object(EntityInstanceId.parse(entity_id))
             place = self._place_of_signal(entity, operation, when)
             heapq.heappush(self._agenda, _Due(when, place, entity, 0, operation))
         else:
-            self._ask_entity(entity, operation)
+            self._ask_entity(self._entity(entity_id), operation)
 
     def _ask_entity(self, entity: Entity, entry: EntityOperation | LockRequest) -> None:
         entity._waiting.append(entry)

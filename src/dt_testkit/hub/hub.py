@@ -489,10 +489,11 @@ class TaskHub(HubCore):
         try:
             return self._instances[instance_id]
         except KeyError:
-            known = ", ".join(map(repr, list(self._instances)[:10])) or "none"
-            raise InstanceNotFound(
-                f"No instance '{instance_id}' in this hub; there are {len(self._instances)}: {known}."
-            ) from None
+            raise InstanceNotFound(self._not_there(instance_id)) from None
+
+    def _not_there(self, instance_id: str) -> str:
+        known = ", ".join(map(repr, list(self._instances)[:10])) or "none"
+        return f"No instance '{instance_id}' in this hub; there are {len(self._instances)}: {known}."
 
     @property
     def instances(self) -> list[Instance]:
@@ -525,13 +526,14 @@ class TaskHub(HubCore):
             raise TypeError(f"entity() takes an EntityInstanceId or '@name@key', not {entity_id!r}.")
         with self._lock:
             found = self._entities.get(str(entity_id))
-            if found is None and entity_id.entity not in self._registry.entities:
+            # The workers of a served hub know entities that it does not.
+            if found is None and self._server is None and entity_id.entity not in self._registry.entities:
                 known = ", ".join(sorted({*self._registry.entities, *self._entities})) or "none"
                 raise InstanceNotFound(
                     f"No entity {entity_id} in this hub, and none named '{entity_id.entity}' is registered; "
                     f"there are: {known}."
                 )
-            return found if found is not None else self._unused_entity(entity_id)
+            return found if found is not None else self._entity_object(entity_id)
 
     @property
     def entities(self) -> list[Entity]:

@@ -100,26 +100,24 @@ class HubService:
         hub = self._hub
         with hub._driving():
             hub._refresh()
-            found = hub._instances.get(request.instanceId)
-            if found is None:
-                return pb.GetInstanceResponse(exists=False)
-            instance = found
+            instance = hub._instances.get(request.instanceId)
             until = hub.now + timedelta(seconds=timeout) if timeout is not None else None
 
             def is_done() -> bool:
                 nonlocal instance
-                # By id: after a retry it may belong to another instance. One that is purged meanwhile, by an
-                # activity for one, had ended, and that answers the wait.
+                # By id: it may be started later, and after a retry belong to another instance. One that is
+                # purged meanwhile, by an activity for one, had ended, and that answers the wait.
                 instance = hub._instances.get(request.instanceId, instance)
-                return done(instance)
+                return instance is not None and done(instance)
 
             if not hub._run_until(is_done, until):
                 if until is not None:
                     hub._set_clock(until)
-                waits = "\n".join(hub._blocked(instance))
+                waits = "\n".join(hub._blocked(instance)) if instance else hub._not_there(request.instanceId)
                 raise Refused(
                     grpc.StatusCode.DEADLINE_EXCEEDED, f"After {timeout} s of virtual time: {waits}"
                 )
+            assert instance is not None
             return found_state(instance, request.getInputsAndOutputs)
 
     def StreamInstanceHistory(
@@ -249,8 +247,10 @@ class HubService:
     def SignalEntity(self, request: pb.SignalEntityRequest, timeout: float | None) -> pb.SignalEntityResponse:
         when = request.scheduledTime.ToDatetime() if request.HasField("scheduledTime") else None
         operation = EntityOperation(request.name, _text(request, "input"), request.requestId)
+        entity_id = _entity_id(request.instanceId)
         with self._hub._lock:
-            self._hub._signal_entity(_entity_id(request.instanceId), operation, when)
+            self._hub._entity(entity_id)  # a client makes it at once, as in the SDK's backend
+            self._hub._signal_entity(entity_id, operation, when)
         return pb.SignalEntityResponse()
 
     def GetEntity(self, request: pb.GetEntityRequest, timeout: float | None) -> pb.GetEntityResponse:

@@ -734,23 +734,24 @@ class _ServedHub(HubService):
         self, request: pb.GetInstanceRequest, timeout: float | None, done: Callable[[Instance], bool]
     ) -> pb.GetInstanceResponse:
         hub, instance_id = self._hub, request.instanceId
-        with hub._lock:
-            instance = hub._instances.get(instance_id)
-        if instance is None:
-            return pb.GetInstanceResponse(exists=False)
+        instance: Instance | None = None
 
         def look() -> pb.GetInstanceResponse | None:
             nonlocal instance
-            instance = hub._instances.get(instance_id, instance)  # by id, for another may take its place
-            assert instance is not None
-            return found_state(instance, request.getInputsAndOutputs) if done(instance) else None
+            # By id, for it may be started later, and another may take its place.
+            instance = hub._instances.get(instance_id, instance)
+            if instance is None or not done(instance):
+                return None
+            return found_state(instance, request.getInputsAndOutputs)
 
         found = self._server.wait(instance_id, look, self._context)
         if found is None:
-            raise Refused(
-                grpc.StatusCode.DEADLINE_EXCEEDED,
-                f"Instance '{instance_id}' is {instance.status.name} after {timeout} s.",
-            )
+            with hub._lock:
+                is_now = f"Instance '{instance_id}' is {instance.status.name}" if instance else ""
+                raise Refused(
+                    grpc.StatusCode.DEADLINE_EXCEEDED,
+                    f"After {timeout} s: {is_now or hub._not_there(instance_id)}",
+                )
         return found
 
     def CompleteOrchestratorTask(
