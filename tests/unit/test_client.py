@@ -416,10 +416,13 @@ def test_what_comes_and_goes_between_two_pages_repeats_and_skips_nothing(client)
     assert [state.instanceId for state in first.orchestrationState] == ids_first.items == ["i-0", "i-1"]
     for gone in ("i-0", "i-1", "i-3"):
         client.purge_orchestration(gone)
-    end(client, "COMPLETED", "i-5")
-    assert raw_pages(client, token=first.continuationToken, maxInstanceCount=2) == [["i-2", "i-4"], ["i-5"]]
+    end(client, "COMPLETED", "a-late")
+    assert raw_pages(client, token=first.continuationToken, maxInstanceCount=2) == [
+        ["i-2", "i-4"],
+        ["a-late"],
+    ]
     rest = client.list_instance_ids(page_size=9, continuation_token=ids_first.continuation_token)
-    assert rest == Page(["i-2", "i-4", "i-5"], None)
+    assert rest == Page(["i-2", "i-4", "a-late"], None)
 
 
 @pytest.mark.parametrize("token", ["x", "-1", "1.5", " 1", "1|2", "9" * 5000])
@@ -431,9 +434,7 @@ def test_a_token_for_a_query_that_no_hub_gave_is_refused(client, token):
     assert details.startswith(f"The continuation token {token[:100]!r} is not one")
 
 
-@pytest.mark.parametrize(
-    "token", ["x", "7", "|", "|x", "2026-01-01T00:00:00", "2026-13-01|x", "2026-01-01T00:00:00+00:00|x"]
-)
+@pytest.mark.parametrize("token", ["x", "-1", "1.5", " 1", "|", "|x", "2026-01-01T00:00:00|x"])
 def test_a_token_for_a_list_of_ids_that_no_hub_gave_is_refused(client, token):
     code, details = refusal(lambda: client.list_instance_ids(continuation_token=token))
     assert code is grpc.StatusCode.INVALID_ARGUMENT
@@ -477,7 +478,7 @@ def test_pages_put_together_are_the_answer_without_pages(lives, size, statuses, 
     assert whole == [instance_id for instance_id, _, _ in chosen if instance_id.startswith(prefix)]
     assert ids(hub.client, max_instance_count=size, **query) == whole
 
-    ended = sorted((moment, instance_id) for instance_id, moment, status in chosen if status is not RUNNING)
+    ended = [(moment, instance_id) for instance_id, moment, status in chosen if status is not RUNNING]
     query = {"runtime_status": statuses, "completed_time_from": begin, "completed_time_to": until}
     assert all_pages(hub.client, **query) == [[instance_id for _, instance_id in ended]]
     pages = all_pages(hub.client, page_size=size, **query)

@@ -579,6 +579,7 @@ class HubCore:
             self._begin_generation(instance, completion, stamp)
         else:
             instance.status = status
+            instance._ended = next(self._serial)
             instance._output = completion.result
             failure = completion.failure
             if failure is not None:

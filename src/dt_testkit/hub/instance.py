@@ -67,6 +67,7 @@ class Instance:
         self.tags: dict[str, str] = {}
         self._hub = hub
         self._serial = serial
+        self._ended = 0  # its place among all that have ended
         self._parent: Parent | None = None
         self._children: dict[str, Instance] = {}  # those that are in the hub, by their ids
         self._input: str | None = None

@@ -180,26 +180,27 @@ class HubService:
     def ListInstanceIds(
         self, request: pb.ListInstanceIdsRequest, timeout: float | None
     ) -> pb.ListInstanceIdsResponse:
-        last_seen = _completion_in(request.lastInstanceKey.value)
+        last_seen = _serial_in(request.lastInstanceKey.value)
         statuses = frozenset(request.runtimeStatus)
         with self._hub._driving():
             self._hub._refresh()
-            keys = sorted(
-                (i.last_updated_at, i.instance_id)
-                for i in self._hub._instances.values()
-                if i.is_terminal
-                and (not statuses or i.status.value in statuses)
-                and _is_within(i.last_updated_at, request, "completedTime")
+            # In the order in which they ended, which at one moment of virtual time their ids do not tell.
+            ended = sorted(
+                (
+                    i
+                    for i in self._hub._instances.values()
+                    if i.is_terminal
+                    and i._ended > last_seen
+                    and (not statuses or i.status.value in statuses)
+                    and _is_within(i.last_updated_at, request, "completedTime")
+                ),
+                key=lambda i: i._ended,
             )
-        if last_seen is not None:
-            keys = [key for key in keys if key > last_seen]
-        page = keys[: request.pageSize if request.pageSize > 0 else _PAGE]
-        return pb.ListInstanceIdsResponse(
-            instanceIds=[instance_id for _, instance_id in page],
-            lastInstanceKey=_string(f"{page[-1][0].isoformat()}|{page[-1][1]}")
-            if len(page) < len(keys)
-            else None,
-        )
+            page = ended[: request.pageSize if request.pageSize > 0 else _PAGE]
+            return pb.ListInstanceIdsResponse(
+                instanceIds=[i.instance_id for i in page],
+                lastInstanceKey=_string(str(page[-1]._ended)) if len(page) < len(ended) else None,
+            )
 
     def PurgeInstances(
         self, request: pb.PurgeInstancesRequest, timeout: float | None
@@ -378,20 +379,6 @@ def _serial_in(token: str) -> int:
         return int(token or "0")
     except ValueError:
         raise _not_ours(token) from None
-
-
-def _completion_in(token: str) -> tuple[datetime, str] | None:
-    """Where the page before ended: when that instance ended, and its id; None for the first page."""
-    if not token:
-        return None
-    moment, separator, instance_id = token.partition("|")
-    try:
-        ended_at = datetime.fromisoformat(moment)
-    except ValueError:
-        raise _not_ours(token) from None
-    if not separator or ended_at.tzinfo is not None:
-        raise _not_ours(token)
-    return ended_at, instance_id
 
 
 def _not_ours(token: str) -> Refused:
