@@ -13,7 +13,7 @@ ENDED = [OrchestrationStatus.COMPLETED, OrchestrationStatus.FAILED, Orchestratio
 
 
 def register(worker):
-    for orchestrator in (echoes, waits, begins_at, tags_its_activity, refuses):
+    for orchestrator in (echoes, waits, waits_for_child, begins_at, tags_its_activity, refuses):
         worker.add_orchestrator(orchestrator)
     worker.add_activity(echo)
 
@@ -85,6 +85,19 @@ def test_an_instance_takes_the_place_of_one_that_runs(world):
     instance_id = world.start(waits)
     policy = replacing(OrchestrationStatus.RUNNING)
     assert output(world.run(echoes, input="new", instance_id=instance_id, reuse_id_policy=policy)) == "new"
+
+
+def waits_for_child(ctx, child):
+    return (yield ctx.call_sub_orchestrator(waits, instance_id=child))
+
+
+def test_who_waits_for_a_child_hears_of_what_takes_its_place(world):
+    child = unique("child")
+    parent = world.start(waits_for_child, input=child)
+    world.client.wait_for_orchestration_start(child, timeout=world.patience)
+    policy = replacing(OrchestrationStatus.RUNNING)
+    assert output(world.run(echoes, input="new", instance_id=child, reuse_id_policy=policy)) == "new"
+    assert output(world.finish(parent)) == "new"
 
 
 def test_an_instance_takes_the_place_of_one_of_the_named_statuses_alone(world):

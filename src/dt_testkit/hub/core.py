@@ -611,7 +611,7 @@ class HubCore:
         self._enqueue(instance)
 
     def _tell_parent(self, instance: Instance, completion: Complete, stamp: datetime) -> None:
-        parent = instance._parent
+        parent = instance._parent or instance._waits_for_its_id
         if parent is None:
             return
         event: h.HistoryEvent
@@ -655,7 +655,7 @@ class HubCore:
         replaceable: frozenset[int] = frozenset(),
     ) -> Instance:
         self._refuse_in_a_turn()
-        existing = self._instances.get(instance_id)
+        existing, waits = self._instances.get(instance_id), None
         if existing is not None:
             # A sub-orchestration takes the place of one that has ended: a retry uses the same id.
             if parent is not None:
@@ -667,12 +667,14 @@ class HubCore:
                 )
             if existing.status not in TERMINAL:
                 existing.status = OrchestrationStatus.TERMINATED  # what is still to come for it is dropped
+                waits = existing._parent or existing._waits_for_its_id
             self._forget(existing)
         instance = Instance(cast("TaskHub", self), instance_id, name, self._now, next(self._serial))
         instance.version = version
         instance.tags = dict(tags or {})
         instance._input = input
         instance._parent = parent
+        instance._waits_for_its_id = waits
         if parent is not None:
             parent.instance._children[instance_id] = instance
         instance._attempt = attempt

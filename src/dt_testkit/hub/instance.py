@@ -69,6 +69,7 @@ class Instance:
         self._serial = serial
         self._ended = 0  # its place among all that have ended
         self._parent: Parent | None = None
+        self._waits_for_its_id: Parent | None = None  # the parent of a running one whose place it took
         self._children: dict[str, Instance] = {}  # those that are in the hub, by their ids
         self._input: str | None = None
         self._output: str | None = None
