@@ -1313,6 +1313,37 @@ def test_who_waits_in_process_goes_on_when_a_hub_is_served_no_longer(serve):
         assert done.result(PATIENT).output == "here"
 
 
+def test_what_workers_have_begun_is_seen_by_the_hub_when_it_is_served_no_longer(serve):
+    def listen(ctx, _):
+        return (yield ctx.wait_for_external_event("said"))
+
+    hub = TaskHub()
+    add(hub, hear)
+    bench = serve(hub)
+    bench.worker(hear, listen)
+    known, unknown = hub.start("hear"), hub.start("listen")
+    hub.settle()
+    assert known.waiting_for == unknown.waiting_for == []
+    bench.server.stop()
+    assert [operation.name for operation in known.waiting_for] == ["said"]
+    with pytest.raises(OrchestrationBlocked, match="waits for\n  - event 'said'"):
+        known.wait()
+    hub.crash_worker()
+    with pytest.raises(OrchestrationBlocked, match=r"workers have asked for .*: register 'listen' with the"):
+        unknown.wait()
+    known.raise_event("said", "heard")
+    assert known.wait().output == "heard"
+    check_histories(hub, hear, listen)
+
+
+def test_the_entities_of_workers_are_there_to_be_looked_at_before_they_are_used(serve):
+    bench = serve()
+    bench.worker(counter)
+    assert bench.hub.entity(COUNTER).state is None
+    bench.client.signal_entity(COUNTER, "add", 2)
+    until(lambda: bench.hub.entity(COUNTER).state == 2)
+
+
 def test_what_a_hub_has_begun_itself_is_gone_on_with_by_workers(serve):
     def patient(ctx, _):
         before = yield ctx.call_activity(echo, input="before")

@@ -258,6 +258,11 @@ class HubCore:
                 f"failure_strategy: {mismatch}. Set VersionFailureStrategy.FAIL or REJECT."
             ]
         operations = instance.waiting_for
+        if instance._execution is None and instance._generations[-1]:
+            return [
+                f"{title} waits for what workers have asked for that are gone: register {instance.name!r} "
+                "with the hub, or serve() it again."
+            ]
         if not operations:
             execution = instance._execution
             awaited = execution.awaited if execution is not None else None
@@ -981,6 +986,23 @@ class HubCore:
         for order in sorted(lost):
             if lost[order].is_wanted():
                 self._put(lost[order])
+
+    def _take_up(self) -> None:
+        """Go on with what other workers have worked on, as far as its code is registered here.
+
+        Where the code does not get there, the next turn says so.
+        """
+        for instance in self._instances.values():
+            events = instance._generations[-1]
+            if events and instance.name in self.orchestrators and instance.status not in TERMINAL:
+                with suppress(ReplayDivergence, VersionRejected):
+                    execution, again = rebuild(
+                        instance.instance_id, events, self.orchestrators, self._payloads, self.worker_options
+                    )
+                    if (
+                        not again
+                    ):  # else it is asked for in the next turn, by an execution that is made for it
+                        instance._execution = execution
 
     def _restart_worker(self) -> None:
         """Drop all generators, and rebuild them from what is recorded, as the next worker does.
