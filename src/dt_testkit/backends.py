@@ -243,6 +243,8 @@ def _in_memory_backend() -> Iterator[str]:
                 yield f"localhost:{port}"
             finally:
                 backend.stop()
+                # Lets go of calls that wait for an instance: their threads would keep the process alive.
+                backend.reset()  # type: ignore[no-untyped-call]
             return
 
 

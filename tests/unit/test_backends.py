@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeoutError
 from datetime import datetime, timedelta, timezone
 
 import grpc
@@ -46,16 +47,38 @@ def output_of_a_run(client):
     return client.wait_for_orchestration_completion(instance_id, timeout=20).get_output()
 
 
+def all_end_but(before):
+    gc.collect()  # gRPC's pools end their threads when they are collected
+    for thread in set(threading.enumerate()) - before:
+        thread.join(timeout=20)
+        assert not thread.is_alive(), thread
+
+
 @pytest.mark.parametrize("backend", [embedded, timeskip])
 def test_a_backend_runs_an_application_and_leaves_no_thread_behind(backend):
     before = set(threading.enumerate())
     with backend(register) as client:
         assert output_of_a_run(client) == 12
     del client
-    gc.collect()  # gRPC's pools end their threads when they are collected
-    for thread in set(threading.enumerate()) - before:
-        thread.join(timeout=20)
-        assert not thread.is_alive(), thread
+    all_end_but(before)
+
+
+def test_a_call_that_waits_does_not_outlive_the_in_memory_backend():
+    def listen(ctx, _):
+        yield ctx.wait_for_external_event("said")
+
+    before = set(threading.enumerate())
+    with ThreadPoolExecutor(1) as pool:
+        with embedded(lambda worker: worker.add_orchestrator(listen)) as client:
+            instance_id = client.schedule_new_orchestration(listen)
+            client.wait_for_orchestration_start(instance_id, timeout=20)
+            waiting = pool.submit(client.wait_for_orchestration_completion, instance_id, timeout=100_000)
+            until(waiting.running)
+            with pytest.raises(FutureTimeoutError):  # so it waits, and not only runs
+                waiting.result(timeout=0.2)
+        assert isinstance(waiting.exception(timeout=20), grpc.RpcError)
+    del client, waiting
+    all_end_but(before)
 
 
 @pytest.mark.parametrize("backend", [embedded, timeskip])
