@@ -81,6 +81,17 @@ def pytest_configure(config: pytest.Config) -> None:
     backend = config.getoption("dt_backend")
     if backend != "simulated" and not config.getini("dt_app"):
         raise pytest.UsageError(f"--dt-backend={backend} needs an application to run: {_SET_DT_APP}")
+    if backend != "simulated":
+        _keep_the_time_of_workers()
+
+
+def _keep_the_time_of_workers() -> None:
+    """What freezegun freezes for a test is not for the worker beside it, which would never end its waits."""
+    try:
+        import freezegun
+    except ImportError:
+        return
+    freezegun.configure(extend_ignore_list=["asyncio", "grpc"])
 
 
 def _maximum_timer_interval(config: pytest.Config) -> timedelta | None:

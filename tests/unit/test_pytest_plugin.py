@@ -515,6 +515,18 @@ class TestBackends:
         project.makepyfile(SCENARIO + DAY)
         project.runpytest("--dt-backend=timeskip").assert_outcomes(passed=4)
 
+    def test_a_worker_beside_a_test_whose_time_is_frozen_goes_on_and_stops(self, project):
+        frozen = """
+    import freezegun
+
+    @freezegun.freeze_time("2020-05-05")
+    def test_a_day_passes_while_it_is_waited_for(dt_client):"""
+        day = DAY.replace("\n    def test_a_day_passes_while_it_is_waited_for(dt_client):", frozen)
+        assert "freeze_time" in day
+        project.makepyfile(SCENARIO + day)
+        run = project.runpytest_subprocess("--dt-backend=timeskip", timeout=60)
+        run.assert_outcomes(passed=4)
+
     def test_the_same_scenario_runs_where_an_emulator_answers(self, project, monkeypatch):
         with dt_testkit.backends._in_memory_backend() as address:
             monkeypatch.setenv("ENDPOINT", f"http://{address}")
