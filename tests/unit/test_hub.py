@@ -199,6 +199,44 @@ def test_an_eternal_orchestration_is_given_up_after_ten_thousand_generations_and
     assert len(hub.instances[0].histories) == 10_003
 
 
+def _goes_round(ctx, turns):
+    if turns != 1:
+        ctx.continue_as_new(turns - 1)
+
+
+@pytest.mark.parametrize(
+    "drive",
+    [
+        lambda hub: hub.settle(),
+        lambda hub: hub.advance(timedelta(seconds=1)),
+        lambda hub: hub.instances[0].wait(timedelta(seconds=1)),
+        lambda hub: hub.client.wait_for_orchestration_completion(hub.instances[0].instance_id, timeout=1),
+    ],
+)
+def test_going_round_ten_thousand_times_at_one_moment_is_an_error_and_can_be_gone_on_with(drive):
+    hub = TaskHub(check_replay="never", guard="off")
+    hub.add_orchestrator(_goes_round)
+    instance = hub.start(_goes_round, input=10_003)
+    message = r"\(_goes_round\) has continued as new 10,000 times while virtual time stood still at 2026-"
+    with pytest.raises(OrchestrationNotFinished, match=message):
+        drive(hub)
+    drive(hub)
+    assert instance.status is OrchestrationStatus.COMPLETED
+    assert len(instance.histories) == 10_003
+
+
+def test_going_round_at_one_moment_is_no_error_where_it_is_asked_for_nor_where_time_passes():
+    hub = TaskHub(check_replay="never", guard="off")
+    hub.add_orchestrator(_goes_round)
+    hub.add_orchestrator(_counts_down)
+    instance = hub.start(_goes_round, input=10_003)
+    hub.settle(max_turns=20_000)
+    assert instance.status is OrchestrationStatus.COMPLETED
+    hourly = hub.start(_counts_down, input=10_003)
+    hub.advance(timedelta(hours=10_003))
+    assert hourly.status is OrchestrationStatus.COMPLETED
+
+
 def test_a_limit_of_turns_that_was_asked_for_is_the_only_one():
     hub = TaskHub(check_replay="never", guard="off")
     hub.add_orchestrator(_counts_down)

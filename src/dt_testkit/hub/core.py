@@ -118,6 +118,8 @@ class _Due(NamedTuple):
     activity: ActivityWork | None = None  # that runs until then
 
 
+# How often an instance may continue as new while its end is waited for, or virtual time stands still.
+MAX_GENERATIONS = 10_000
 _BLOCKED_LEVELS = 10  # of sub-orchestrations are explained one by one
 
 
@@ -159,6 +161,7 @@ class HubCore:
         self._serial = count(1)
         self._turn_of: Instance | None = None
         self._turns_left: int | None = None
+        self._has_own_limit = False  # whether who drives it has said how many turns
         self._awaited: tuple[Instance, int] | None = None  # who is waited for, and up to which generation
         self._now = naive(start_time)
         self._stamp = self._now.replace(tzinfo=timezone.utc)
@@ -456,6 +459,8 @@ class HubCore:
     def _count_turn(self, work: Instance | Entity) -> None:
         if self._turns_left is None:
             return
+        if isinstance(work, Instance) and len(work._generations) > MAX_GENERATIONS:
+            self._look_for_a_circle(work)
         is_endless = (
             self._awaited is not None
             and work is self._awaited[0]
@@ -476,6 +481,20 @@ class HubCore:
                 "an eternal orchestration run with start() and advance(), or raise max_turns."
             )
         self._turns_left -= 1
+
+    def _look_for_a_circle(self, instance: Instance) -> None:
+        """Refuse to go round for ever at one moment."""
+        generations, (moment, before) = len(instance._generations), instance._first_at_a_moment
+        if self._has_own_limit or moment != self._now or generations - before < MAX_GENERATIONS:
+            return
+        instance._first_at_a_moment = moment, generations  # whoever drives it again gets as far again
+        instance._queued = True
+        self._queue.appendleft(instance)
+        raise OrchestrationNotFinished(
+            f"Instance '{instance.instance_id}' ({instance.name}) has continued as new {MAX_GENERATIONS:,} "
+            f"times while virtual time stood still at {self._now}: let it wait for a timer or an event in "
+            "each generation, or pass max_turns where it is to go round so often."
+        )
 
     def _carry_out(
         self, instance: Instance, events: list[h.HistoryEvent], command: Command, stamp: datetime
@@ -601,6 +620,8 @@ class HubCore:
         instance._input = completion.result
         if completion.new_version is not None:
             instance.version = completion.new_version
+        if instance._first_at_a_moment[0] != self._now:
+            instance._first_at_a_moment = self._now, len(instance._generations)
         instance._generations.append([])
         instance._start_event = h.ExecutionStartedEvent(
             -1,

@@ -26,7 +26,7 @@ from dt_testkit.errors import (
 from dt_testkit.execution import Payloads, ScheduleActivity, WorkerOptions
 from dt_testkit.execution.execution import naive
 from dt_testkit.guard import hold, release
-from dt_testkit.hub.core import ActivityWork, HubCore
+from dt_testkit.hub.core import MAX_GENERATIONS, ActivityWork, HubCore
 from dt_testkit.hub.entities import Entity, EntityRunner, put_away
 from dt_testkit.hub.filters import Filters
 from dt_testkit.hub.hints import LOGGER, did_you_mean
@@ -47,8 +47,6 @@ if TYPE_CHECKING:
     from dt_testkit.hub.serving import HubServer
 
 MAX_TURNS = 1_000_000
-# How often an instance may continue as new while somebody waits for its end.
-_MAX_GENERATIONS = 10_000
 # How long time waits for an activity that another thread runs, in seconds of real time. It cannot wait for
 # ever, for the activity may wait for this very thread.
 _PATIENCE = 1.0
@@ -773,8 +771,9 @@ class TaskHub(HubCore):
         with self._lock:
             self._refuse_in_a_turn()
             self._depth += 1
-            outer = self._turns_left
+            outer, has_own_limit = self._turns_left, self._has_own_limit
             self._turns_left = max_turns if outer is None else min(outer, max_turns)
+            self._has_own_limit |= max_turns != MAX_TURNS
             if self._guard is not None:
                 hold()
             try:
@@ -782,7 +781,7 @@ class TaskHub(HubCore):
             finally:
                 if self._guard is not None:
                     release()
-                self._turns_left = outer
+                self._turns_left, self._has_own_limit = outer, has_own_limit
                 self._depth -= 1
 
     @contextmanager
@@ -849,7 +848,7 @@ class TaskHub(HubCore):
             until = self._later(timeout) if timeout is not None else None
             outer = self._awaited
             if until is None and max_turns == MAX_TURNS:
-                self._awaited = instance, len(instance._generations) + _MAX_GENERATIONS
+                self._awaited = instance, len(instance._generations) + MAX_GENERATIONS
             try:
                 if self._run_until(lambda: instance.status in TERMINAL, until):
                     return

@@ -77,6 +77,7 @@ class Instance:
         self._execution: Execution | None = None
         self._start_event: ExecutionStartedEvent | None = None
         self._generations: list[list[HistoryEvent]] = [[]]
+        self._first_at_a_moment = created_at, 1  # of its generations: the moment, and which it was
         self._inbox: list[HistoryEvent] = []
         self._aside: list[tuple[HistoryEvent, ActivityWork | None]] = []
         self._queued = False
