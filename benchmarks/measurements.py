@@ -274,7 +274,7 @@ def entities() -> list[Row]:
 
 
 def thousand_at_once() -> list[Row]:
-    """A thousand chains of 20 alive at once, against the same chains one after the other, each in a new hub."""
+    """A thousand chains of 20 alive at once, against the same one after the other, each in a new hub."""
 
     def run(instances: int) -> None:
         one_hub = hub()
