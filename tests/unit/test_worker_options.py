@@ -892,3 +892,10 @@ def test_the_properties_of_an_exception_reach_who_catches_it_and_who_looks():
         "item": "hope",
         "missing": 1,
     }
+
+
+@pytest.mark.parametrize("interval", [None, timedelta(days=2)])
+def test_a_hub_tells_its_interval_as_the_worker_does(interval):
+    worker = TaskHubGrpcWorker(maximum_timer_interval=interval, logger=_LOGGER)
+    hub = TaskHub(maximum_timer_interval=interval)
+    assert hub.maximum_timer_interval == worker.maximum_timer_interval == interval

@@ -184,6 +184,11 @@ class TaskHub(HubCore):
         """Register an entity, a function or a class; returns its name, which is looked up in lower case."""
         return self._registry.add_entity(fn, name)
 
+    @property
+    def maximum_timer_interval(self) -> timedelta | None:
+        """The longest timer that is created in one piece, as it was given; None chunks nothing."""
+        return self.worker_options.maximum_timer_interval
+
     def use_versioning(self, version: VersioningOptions | None) -> None:
         """Set the versioning options of the worker, now or later: a later one is another worker's.
 
