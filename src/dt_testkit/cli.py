@@ -313,6 +313,7 @@ class _Result:
     history: dict[str, Any] | None = None
     """Its entry in the JSON."""
     text: str = ""
+    needs_advice: bool = False
     error: str = ""
     skipped: str = ""
 
@@ -463,7 +464,8 @@ def _replay_one(application: Callable[[], TaskHub], candidate: _Candidate) -> _R
             "divergences": [asdict(divergence) for divergence in report.divergences],
         }
         # Values of any type may be in it, and it is going to be JSON, perhaps from another process.
-        return _Result(path, json.loads(json.dumps(entry, default=str)), report.explain())
+        needs_advice = not report.ok and not report._has_way_out
+        return _Result(path, json.loads(json.dumps(entry, default=str)), report.explain(), needs_advice)
 
     return _try(candidate, use)
 
@@ -534,7 +536,7 @@ def _as_text(results: Sequence[_Result]) -> str:
     with console.capture() as capture:
         console.print(table)
     lines = [line.rstrip() for line in capture.get().splitlines()] if entries else []
-    if any(result.diverges for result in results):
+    if any(result.needs_advice for result in results):
         from dt_testkit.replaying.report import WAY_OUT
 
         details.append(WAY_OUT)

@@ -181,6 +181,19 @@ class TestReplay:
         assert result.exit_code == 2
         assert "maximum-timer-interval" in result.stderr
 
+    def test_a_history_of_a_worker_that_splits_timers_says_what_to_pass(self, project):
+        project.record("plain.json")
+        hub = TaskHub(maximum_timer_interval=timedelta(hours=6))
+        register_application(project.app, hub)
+        hub.run("order_workflow", input="desk").history.save(project.path / "split.json")
+        result = project.replay("split.json", "plain.json")
+        assert result.exit_code == 1
+        assert "(--maximum-timer-interval 0.25 in the shell, " in result.stdout
+        assert "if the code was changed on purpose" not in result.stdout
+        assert project.replay("split.json", "--maximum-timer-interval", "0.25").exit_code == 0
+        result = project.replay("plain.json", "--maximum-timer-interval", "0.25")
+        assert "a worker that splits no timers: leave maximum_timer_interval out" in result.stdout
+
     def test_a_history_that_cannot_be_replayed_is_named(self, project):
         History("x", []).save(project.path / "data" / "nothing.json")
         result = project.replay("data")

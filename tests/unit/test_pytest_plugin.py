@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from datetime import timedelta
@@ -317,8 +318,10 @@ class TestHistoryFiles:
         exec(APPLICATION, namespace := {})
         namespace["register"](hub)
         hub.run("order_workflow", input="desk").history.save(project.path / "a.history.json")
-        project.runpytest().assert_outcomes(failed=1)
-        project.makeini(f"{WITH_APP}dt_maximum_timer_interval = {10 / 24}\n")
+        result = project.runpytest()
+        result.assert_outcomes(failed=1)
+        told = re.search("dt_maximum_timer_interval = [0-9.]+[0-9]", result.stdout.str())[0]
+        project.makeini(f"{WITH_APP}{told}\n")
         project.runpytest().assert_outcomes(passed=1)
 
     @pytest.mark.parametrize("days", ["three", "0", "-1", "nan", "1e300"])

@@ -114,6 +114,7 @@ class FakeOrchestrationContext(task.OrchestrationContext):
         self._retries: dict[int, Retry] = {}
         self._retry_timers: dict[int, Open] = {}
         self._chunked_timers: dict[int, datetime] = {}
+        self._parts: dict[int, int] = {}  # of chunked timers: the first one of each that follows it
         self._received: dict[str, list[tuple[int, str | None]]] = {}
         self._received_count = 0
         self._waiting: dict[str, list[Waiter]] = {}

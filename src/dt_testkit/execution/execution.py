@@ -356,6 +356,7 @@ class Execution:
         if final is not None and longest is not None and fired < final:
             context._last_id = next_id = context._last_id + 1
             context._chunked_timers[next_id] = final
+            context._parts[next_id] = context._parts.get(id, id)
             if retried is not None:
                 context._retry_timers[next_id] = retried
             context._arm(entry.task, CreateTimer(next_id, min(fired + longest, final), entry.command.site))

@@ -46,6 +46,7 @@ from dt_testkit.execution.options import DEFAULT_OPTIONS
 from dt_testkit.guard import unguarded
 from dt_testkit.replaying.oracle import worker_outcome
 from dt_testkit.replaying.report import Divergence, ReplayReport, plural, shown, shown_apart
+from dt_testkit.replaying.splitting import Splitting, splitting
 from dt_testkit.replaying.steps import RECORDS, describe, name_of
 
 if TYPE_CHECKING:
@@ -313,6 +314,7 @@ class Check:
             self.next_commands,
             context._uses_retry_timeout,
             _cause=self._known_causes,
+            _split=self._splitting,
             _oracle=lambda: worker_outcome(
                 context._instance_id,
                 events,
@@ -332,16 +334,27 @@ class Check:
             misfit = self.payloads.misfit(started.input, execution.function) if started else None
             if started is not None and misfit is not None:
                 yield f"The input {shown(self.payloads.show(started.input))} {misfit}."
-        if context._reads_replaying:
-            how = context._instance_id, self.events, self.orchestrators, self.payloads, context._options
-            with unguarded():
-                other = Check(*how, replaying=False)
-                other.run(self._in_flight)
-            if not other.divergences:
-                yield (
-                    "The cause is ctx.is_replaying: where it is False, as in a first run, the code does what "
-                    "the history has."
-                )
+        if context._reads_replaying and not self._again(context._options, replaying=False).divergences:
+            yield (
+                "The cause is ctx.is_replaying: where it is False, as in a first run, the code does what "
+                "the history has."
+            )
+
+    def _again(self, options: WorkerOptions, *, replaying: bool = True) -> Check:
+        context = self.execution.context
+        how = context._instance_id, self.events, self.orchestrators, self.payloads, options
+        with unguarded():
+            other = Check(*how, replaying=replaying)
+            other.run(self._in_flight)
+        return other
+
+    def _splitting(self) -> Splitting | None:
+        options = self.execution.context._options
+        with suppress(Exception):  # as of the causes
+            return splitting(
+                self, lambda longest: self._again(options._replace(maximum_timer_interval=longest))
+            )
+        return None
 
     def _known_causes(self) -> list[str]:
         causes: list[str] = []

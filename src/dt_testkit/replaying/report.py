@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from dt_testkit.execution.commands import Command, Location
     from dt_testkit.replaying.oracle import Outcome
+    from dt_testkit.replaying.splitting import Splitting
 
 
 WAY_OUT = (
@@ -93,6 +94,7 @@ class ReplayReport:
     uses_retry_timeout: bool = False
     _oracle: Callable[[], Outcome] = field(repr=False, compare=False, kw_only=True)
     _cause: Callable[[], list[str]] = field(repr=False, compare=False, kw_only=True)
+    _split: Callable[[], Splitting | None] = field(repr=False, compare=False, kw_only=True)
 
     @property
     def ok(self) -> bool:
@@ -106,6 +108,17 @@ class ReplayReport:
     @cached_property
     def _causes(self) -> list[str]:
         return self._cause()
+
+    @cached_property
+    def _splitting(self) -> Splitting | None:
+        return self._split()
+
+    @property
+    def _has_way_out(self) -> bool:
+        """Whether :meth:`explain` says all there is to do, so that the general advice would mislead."""
+        return self.divergences[0].field == "orchestrator" or bool(
+            self._splitting is not None and self._splitting.explains_all
+        )
 
     @property
     def worker_outcome(self) -> str:
@@ -121,7 +134,7 @@ class ReplayReport:
         return self._outcome.explanation
 
     def __str__(self) -> str:
-        if self.ok or self.divergences[0].field == "orchestrator":
+        if self.ok or self._has_way_out:
             return self.explain()
         return f"{self.explain()}\n{WAY_OUT}"
 
@@ -138,7 +151,10 @@ class ReplayReport:
             which = "last event was" if rest == 1 else f"last {rest:,} events were"
             lines.append(f"The {which} not compared: the code has left the path of the history.")
         lines.append(f"In production ({self.worker_outcome}): {self.worker_explanation}")
-        return "\n".join([*lines, *self._notes()])
+        lines += self._notes()
+        if self._splitting is not None:
+            lines.append(self._splitting.text)
+        return "\n".join(lines)
 
     def _notes(self) -> list[str]:
         if not self.uses_retry_timeout or self.worker_outcome == "accepts":
