@@ -167,7 +167,9 @@ def show(ctx: click.Context, paths: tuple[str, ...], width: int | None) -> None:
     show_default=True,
     help="Seconds without a new call before time jumps though no client waits; 'inf' for never.",
 )
-@click.option("-v", "--verbose", is_flag=True, help="Tell of workers that come and go.")
+@click.option(
+    "-v", "--verbose", is_flag=True, help="Tell of workers that come and go, and of work that none takes."
+)
 def serve(port: int, host: str, time: str, start_time: str | None, patience: float, verbose: bool) -> None:
     """Serve a task hub over gRPC, for workers and clients of any language.
 

@@ -553,6 +553,37 @@ def test_a_worker_that_rejects_an_instance_is_asked_now_and_then_and_time_passes
     assert bench.state_of(rejected).runtime_status is PENDING
 
 
+def test_the_log_tells_once_of_an_instance_that_a_worker_gives_back_again_and_again(serve, caplog):
+    caplog.set_level(logging.INFO, "dt_testkit.server")
+    bench = serve()
+    worker = bench.raw()
+    rejected = bench.start("sleeper")
+    for _ in range(2):
+        worker.abandon(worker.turn())
+    assert "given back" not in caplog.text
+    for _ in range(2):
+        worker.abandon(worker.turn())
+    worker.turn()
+    assert (
+        caplog.text.count(f"given back instance '{rejected}' (sleeper) 3 times: look at its versions.") == 1
+    )
+
+
+@pytest.mark.parametrize("is_first", [True, False], ids=["worker first", "worker later"])
+def test_the_log_tells_once_of_work_that_no_connected_worker_takes(serve, caplog, is_first):
+    caplog.set_level(logging.INFO, "dt_testkit.server")
+    bench = serve()
+    if is_first:
+        bench.worker(filters=names("call_echo"))
+    untaken = bench.start("sleeper")
+    if not is_first:
+        assert "No worker" not in caplog.text, "there is none yet, and that is no mistake"
+        bench.worker(filters=names("call_echo"))
+    bench.worker(filters=names("echo"))
+    assert caplog.text.count(f"takes instance '{untaken}' (sleeper): look at their filters.") == 1
+    assert "given back" not in caplog.text
+
+
 def test_no_time_passes_while_work_that_was_given_back_once_is_offered_again(serve):
     bench = serve()
     worker = bench.raw()

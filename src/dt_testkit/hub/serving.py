@@ -30,7 +30,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
-from itertools import count
+from itertools import chain, count
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 
@@ -141,8 +141,10 @@ class _Stream:
         return self.lets_through(work)
 
     def give_back(self, work: _Work) -> None:
-        times = self._given_back.get(work, (0, 0.0))[0]
-        self._given_back[work] = (times + 1, real_time.monotonic() + _BACKOFF)
+        times = self._given_back.get(work, (0, 0.0))[0] + 1
+        self._given_back[work] = (times, real_time.monotonic() + _BACKOFF)
+        if times == _CHANCES:
+            _LOGGER.info("A worker has given back %s %d times: look at its versions.", _name_of(work), times)
 
     def forget(self, work: _Work) -> None:
         self._given_back.pop(work, None)
@@ -186,6 +188,7 @@ class HubServer:
         self._queues: dict[type, deque[_Work]] = {Entity: deque(), Instance: deque(), ActivityWork: deque()}
         self._held: dict[str, _Held] = {}
         self._in_flight: set[_Work] = set()
+        self._untaken: set[str] = set()  # names of work of which it was told that no worker takes it
         self._tokens = count(1)
         self._turns = 0
         self._waiters: dict[str, list[_Waiter]] = {}  # by instance; those that still have to wait
@@ -280,8 +283,16 @@ class HubServer:
             work._queued = False  # type: ignore[union-attr]  # it is put in again when that is done
         else:
             self._queues[type(work)].append(work)
+            self._tell_if_untaken(work)
             self._wake_workers()
         self.called()
+
+    def _tell_if_untaken(self, work: _Work) -> None:
+        if not self._streams or any(stream.lets_through(work) for stream in self._streams):
+            return
+        if (name := _name_of(work)) not in self._untaken:
+            self._untaken.add(name)
+            _LOGGER.info("No worker that is connected takes %s: look at their filters.", name)
 
     def work_items(self, request: pb.GetWorkItemsRequest, context: grpc.ServicerContext) -> Iterator[bytes]:
         """The stream of work to one worker, until it goes."""
@@ -290,6 +301,8 @@ class HubServer:
             if not self._stopping:
                 self._streams.append(stream)
                 _LOGGER.info("A worker has connected: there are %d now.", len(self._streams))
+                for work in chain(*self._queues.values()):
+                    self._tell_if_untaken(work)
                 self._changed()
             else:
                 stream.open = False
