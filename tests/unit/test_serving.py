@@ -11,7 +11,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from itertools import pairwise
 
 import grpc
@@ -20,6 +20,7 @@ from durabletask.client import AsyncTaskHubGrpcClient, OrchestrationStatus, Task
 from durabletask.entities import EntityInstanceId
 from durabletask.grpc_options import GrpcChannelOptions
 from durabletask.internal.orchestrator_service_pb2_grpc import TaskHubSidecarServiceStub
+from durabletask.scheduled import ScheduleCreationOptions, ScheduledTaskClient
 from durabletask.task import RetryPolicy, when_all, when_any
 from durabletask.worker import (
     ActivityWorkItemFilter,
@@ -1476,6 +1477,19 @@ def test_workers_and_calls_that_come_while_a_hub_stops_are_turned_away():
             assert server.workers == 0
             assert not server._held
         assert all(instance.status is PENDING for instance in server.hub.instances)
+
+
+def test_a_recurring_schedule_comes_due_in_real_time_if_the_hub_starts_now(serve):
+    bench = serve(TaskHub(start_time=datetime.now(timezone.utc)), time="real")
+    worker = TaskHubGrpcWorker(host_address=bench.server.address, logger=QUIET)
+    worker.add_orchestrator(call_echo)
+    worker.add_activity(echo)
+    worker.configure_scheduled_tasks()
+    with worker, connected(bench.server):
+        worker.start()
+        often = ScheduleCreationOptions("often", "call_echo", timedelta(seconds=1), orchestration_input="x")
+        ScheduledTaskClient(bench.client).create_schedule(often)
+        until(lambda: [instance.name for instance in bench.hub.instances].count("call_echo") > 1)
 
 
 # -- what the SDK offers, over the wire
