@@ -374,6 +374,7 @@ class SdkBackend:
                 requestId="from a client", operation=operation, input=_value(_CONVERTER.serialize(input))
             )
             event = self._event("entityOperationSignaled", body)
+            self._being(str(entity_id))  # a client makes it at once
             self._signal(str(entity_id), event, time[0] if time else self._now)
             return
         target = tops.get(action.target) or list(self.lives.values())[-1]
@@ -566,7 +567,6 @@ class SdkBackend:
 
     def _signal(self, entity_id: str, event: pb.HistoryEvent, when: datetime) -> None:
         if when > self._now:
-            self._being(entity_id)
             self._do_at(when, lambda: self._stand_in_line(entity_id, Operation(event)))
         else:
             self._stand_in_line(entity_id, Operation(event))
