@@ -129,7 +129,7 @@ def test_the_random_programs_meet_every_event_and_every_ending() -> None:
         *(f"unlocked, {status}" for status in ("COMPLETED", "FAILED", "TERMINATED", "CONTINUED_AS_NEW")),
     }
     met: Counter[str] = Counter()
-    for number in range(MEET_WITHIN):  # what a seed draws changes with Hypothesis, and with the constants in our code
+    for number in range(MEET_WITHIN):
         for kind in KINDS:
             for program in _batch(kind, number):
                 _count_run(met, program)
@@ -150,7 +150,8 @@ def _count_run(met: Counter[str], program: Program) -> None:
         _count(met, instance)
 
 
-MEET_WITHIN = 8  # batches; two or three are enough as a rule
+# Batches; two or three are enough as a rule. What a seed draws changes with Hypothesis and our constants.
+MEET_WITHIN = 8
 MISUSES = (
     "Must not signal a locked entity from a critical section.",
     "Must await the completion of the lock request prior to calling any entity.",
