@@ -10,6 +10,7 @@ import os
 import sys
 from contextlib import ExitStack
 from dataclasses import fields
+from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -33,6 +34,7 @@ _MAX_PLACES = 3
 
 _hub_of = pytest.StashKey["TaskHub"]()
 _application = pytest.StashKey["TaskHub"]()
+_started = pytest.StashKey["tuple[TaskHubGrpcClient, list[str]]"]()
 _written = pytest.StashKey["dict[str, History]"]()
 _watch = pytest.StashKey["Watch"]()
 _findings = pytest.StashKey[str]()
@@ -141,7 +143,7 @@ def task_hub(request: pytest.FixtureRequest) -> TaskHub:
 
 
 @pytest.fixture
-def dt_client(request: pytest.FixtureRequest) -> TaskHubGrpcClient:
+def dt_client(request: pytest.FixtureRequest) -> Iterator[TaskHubGrpcClient]:
     """The SDK's client, on the backend of ``--dt-backend``, with the application of ``dt_app`` at work there.
 
     ``simulated`` is the client of ``task_hub``. The others share one worker and one client in a test run:
@@ -162,9 +164,24 @@ def dt_client(request: pytest.FixtureRequest) -> TaskHubGrpcClient:
     """
     if request.config.getoption("dt_backend") == "simulated":
         hub: TaskHub = request.getfixturevalue("task_hub")
-        return hub.client
+        yield hub.client
+        return
     client: TaskHubGrpcClient = request.getfixturevalue("_dt_connection")
-    return client
+    started: list[str] = []
+    request.node.stash[_started] = client, started
+    schedule = client.schedule_new_orchestration
+
+    @wraps(schedule)
+    def noting_the_id(*args: Any, **keywords: Any) -> str:
+        instance_id = schedule(*args, **keywords)
+        started.append(instance_id)
+        return instance_id
+
+    client.schedule_new_orchestration = noting_the_id  # type: ignore[method-assign]
+    try:
+        yield client
+    finally:
+        del client.schedule_new_orchestration  # and that of its class is back
 
 
 @pytest.fixture(scope="session")
@@ -349,6 +366,8 @@ def pytest_runtest_makereport(
             report.sections.append(
                 ("dt_testkit: nothing is registered", f"To have it on task_hub, {_SET_DT_APP}")
             )
+    if _started in item.stash and report.failed and report.when == "call" and not by_findings:
+        report.sections.extend(_recorded_so_far(*item.stash[_started]))
     if hub is not None and report.when == "teardown":
         del item.stash[_hub_of]  # items live to the end of the run, and hubs need not
     return report
@@ -384,15 +403,33 @@ def _timelines(hub: TaskHub) -> Iterator[tuple[str, str]]:
         yield "dt_testkit: more timelines", f"{left_out} more instances, not shown."
 
 
-def _timeline(instance: Instance) -> str:
-    histories = instance.histories
-    lines = str(histories[-1]).splitlines()
+def _recorded_so_far(client: TaskHubGrpcClient, started: list[str]) -> Iterator[tuple[str, str]]:
+    """The timelines of what a test has started on another backend than ``simulated``."""
+    from dt_testkit.history import History
+
+    for instance_id in started[:_MAX_INSTANCES]:
+        try:
+            history = History.from_client(client, instance_id)
+        except Exception as error:  # purged, or the backend is gone: the test has failed for that, or another
+            told = f"It cannot be had any more: {str(error).splitlines()[0]}"
+        else:
+            told = "\n".join(_shortened(history, f"History.from_client(dt_client, {instance_id!r})"))
+        yield f"dt_testkit: timeline of {instance_id}", told
+    if (left_out := len(started) - _MAX_INSTANCES) > 0:
+        yield "dt_testkit: more timelines", f"{left_out} more instances, not shown."
+
+
+def _shortened(history: History, as_code: str) -> list[str]:
+    lines = str(history).splitlines()
     if (cut := len(lines) - _MAX_LINES) > 0:
         half = _MAX_LINES // 2
-        note = (
-            f"   … {cut} lines left out; print(task_hub.instance({instance.instance_id!r}).history) has them"
-        )
-        lines = [*lines[:half], note, *lines[-half:]]
+        lines = [*lines[:half], f"   … {cut} lines left out; print({as_code}) has them", *lines[-half:]]
+    return lines
+
+
+def _timeline(instance: Instance) -> str:
+    histories = instance.histories
+    lines = _shortened(histories[-1], f"task_hub.instance({instance.instance_id!r}).history")
     if len(histories) > 1:
         lines.insert(0, f"generation {len(histories)}, the last; continue_as_new ended the ones before")
     if waiting := instance.waiting_for:

@@ -518,6 +518,36 @@ class TestBackends:
         project.makepyfile(SCENARIO + DAY)
         project.runpytest("--dt-backend=timeskip").assert_outcomes(passed=4)
 
+    @pytest.mark.parametrize("backend", ["timeskip", "embedded"])
+    def test_a_failure_shows_what_the_test_has_started_and_nothing_else(self, project, backend):
+        project.makepyfile(
+            SCENARIO
+            + """
+    def test_that_waits_in_vain(dt_client):
+        instance_id = dt_client.schedule_new_orchestration("approval", instance_id="in-vain")
+        dt_client.wait_for_orchestration_completion(instance_id, timeout=0.5)
+
+    def test_that_purges(dt_client):
+        instance_id = dt_client.schedule_new_orchestration("approval", instance_id="gone")
+        dt_client.terminate_orchestration(instance_id)
+        dt_client.wait_for_orchestration_completion(instance_id, timeout=20)
+        dt_client.purge_orchestration(instance_id)
+        raise AssertionError
+    """
+        )
+        run = project.runpytest(f"--dt-backend={backend}")
+        run.assert_outcomes(passed=2, failed=2)
+        shown = run.stdout.str()
+        assert shown.count("dt_testkit: timeline of") == 2
+        run.stdout.fnmatch_lines(
+            [
+                "*- dt_testkit: timeline of in-vain -*",
+                "*approval*",
+                "*- dt_testkit: timeline of gone -*",
+                "It cannot be had any more: *gone*",
+            ]
+        )
+
     def test_a_worker_beside_a_test_whose_time_is_frozen_goes_on_and_stops(self, project):
         frozen = """
     import freezegun
