@@ -229,7 +229,7 @@ class Execution:
         frame = self._frame
         if frame is None:
             code = getattr(self._function, "__code__", None)
-            return (code, 0) if code is not None else None
+            return (code, -1) if code is not None else None
         # Into the generators it delegates to with `yield from`.
         inner = self._generator
         while (inner := getattr(inner, "gi_yieldfrom", None)) is not None and hasattr(inner, "gi_frame"):
@@ -307,9 +307,9 @@ class Execution:
                 awaited = self._call(generator.throw, awaited.get_exception())
             else:
                 awaited = self._call(generator.send, awaited.get_result())
+            self._awaited = awaited
             if not isinstance(awaited, task.Task):
                 raise TypeError("The orchestrator generator yielded a non-Task object")
-            self._awaited = awaited
 
     def _task_completed(self, event: h.TaskCompletedEvent | h.SubOrchestrationInstanceCompletedEvent) -> None:
         entry = self.context._open.pop(event.task_scheduled_id, None)

@@ -76,7 +76,7 @@ from dt_testkit.hub.entities import (
     NewOrchestration,
     Signal,
 )
-from dt_testkit.hub.hints import LOGGER, did_you_mean, explain, told
+from dt_testkit.hub.hints import LOGGER, did_you_mean, explain, instead_of, look_at_end, told
 from dt_testkit.hub.instance import TERMINAL, Instance, Parent
 from dt_testkit.replaying.check import check, rebuild
 from dt_testkit.replaying.report import plural
@@ -273,7 +273,7 @@ class HubCore:
             instead = "yield a task that is open (when_all([]) never completes)"
             if not isinstance(awaited, task.Task):
                 what = f"something that is no task ({awaited!r})"
-                instead = "yield what its context returns, such as ctx.call_activity(...)"
+                instead = instead_of(awaited)
             elif awaited.is_complete:
                 what = "a task that is complete already, in its first yield"
                 instead = "take its get_result() and do not yield it"
@@ -597,7 +597,7 @@ class HubCore:
         events.append(
             h.ExecutionCompletedEvent(-1, stamp, status.value, completion.result, completion.failure)
         )
-        instance._execution = None
+        execution, instance._execution = instance._execution, None
         if status is OrchestrationStatus.CONTINUED_AS_NEW:
             instance.status = OrchestrationStatus.PENDING
             self._begin_generation(instance, completion, stamp)
@@ -608,7 +608,9 @@ class HubCore:
             failure = completion.failure
             if failure is not None:
                 instance.failure = self._payloads.fetch_failure(failure)
-                explain(instance, instance.failure, self.orchestrators, self._payloads)
+                explain(instance, instance.failure, self.orchestrators, self._payloads, execution, completion)
+            elif execution is not None:
+                look_at_end(instance, execution)
             instance._inbox = []
             self._tell_parent(instance, completion, stamp)
         if self._check_replay != "never":

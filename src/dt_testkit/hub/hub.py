@@ -29,7 +29,7 @@ from dt_testkit.guard import hold, release
 from dt_testkit.hub.core import MAX_GENERATIONS, ActivityWork, HubCore
 from dt_testkit.hub.entities import Entity, EntityRunner, put_away
 from dt_testkit.hub.filters import Filters
-from dt_testkit.hub.hints import LOGGER, did_you_mean
+from dt_testkit.hub.hints import LOGGER, did_you_mean, explain_activity
 from dt_testkit.hub.instance import TERMINAL, Instance
 from dt_testkit.hub.stubs import Call, Stub, name_of
 from dt_testkit.sdk import Registry, failure_of, pb, virtual_surroundings
@@ -922,6 +922,8 @@ class TaskHub(HubCore):
         except Exception as error:
             if isinstance(error, AssertionError) and stub is not None:
                 raise  # of a side_effect; not a failure of the activity it stands for
+            if stub is None:
+                explain_activity(instance, name, self._registry.activities.get(name), error)
             failure = payloads.answer_failure(self._failure_of(error), instance.instance_id)
             return h.TaskFailedEvent(-1, self._stamp, command.id, failure), duration
 

@@ -41,6 +41,7 @@ from dt_testkit.execution import (
     UnlockEntity,
     WorkerOptions,
 )
+from dt_testkit.execution.context import Open
 from dt_testkit.execution.execution import VersionMismatch, naive
 from dt_testkit.execution.options import DEFAULT_OPTIONS
 from dt_testkit.guard import unguarded
@@ -328,6 +329,8 @@ class Check:
 
     def _causes(self) -> Iterator[str]:
         """What is known of why the code diverges."""
+        if any(divergence._tasks for divergence in self.divergences):
+            yield self._forgotten_yield()
         execution, context = self.execution, self.execution.context
         if execution.error is not None and execution.function is not None:
             started = next((e for e in self.events if isinstance(e, h.ExecutionStartedEvent)), None)
@@ -355,6 +358,25 @@ class Check:
                 self, lambda longest: self._again(options._replace(maximum_timer_interval=longest))
             )
         return None
+
+    def _forgotten_yield(self) -> str:
+        """Which task is written where its result was meant; to know it, all are kept in one more replay."""
+        context = self.execution.context
+        how = context._instance_id, self.events, self.orchestrators, self.payloads, context._options
+        other = Check(*how)
+        other.execution.context._open = kept = _Kept()
+        with unguarded():
+            other.run(self._in_flight)
+        written = {id for divergence in other.divergences for id in divergence._tasks}
+        asked = (
+            f"{describe(entry.command)}, asked for at {Location.of(entry.command.site)},"
+            for entry in kept.entries
+            if id(entry.task) in written
+        )
+        return (
+            f"The cause is a 'yield' that is missing: {next(asked, 'what')} is written there as a task, and "
+            "not as its result."
+        )
 
     def _known_causes(self) -> list[str]:
         causes: list[str] = []
@@ -808,6 +830,17 @@ class Check:
         divergence = Divergence(*values)
         if divergence not in self.divergences:  # a retried step would say the same again
             self.divergences.append(divergence)
+
+
+class _Kept(dict[int, Open]):
+    """The operations that are open, and all that ever were."""
+
+    def __init__(self) -> None:
+        self.entries: list[Open] = []
+
+    def __setitem__(self, id: int, entry: Open) -> None:
+        self.entries.append(entry)
+        super().__setitem__(id, entry)
 
 
 def _is_same_step(event: Any, command: Command | None) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,9 @@ WAY_OUT = (
     "a set, state that outlives a run, ctx.is_replaying. check_determinism(history, ...) or "
     "`dt-testkit lint` names the line."
 )
+
+
+_TASK = re.compile(r"<durabletask\.task\.\w+ object at (0x[0-9a-fA-F]+)>")
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,11 @@ class Divergence:
     def __str__(self) -> str:
         where = f"\n    at {self.location}" if self.location is not None else ""
         return f"{self.message}{where}"
+
+    @property
+    def _tasks(self) -> list[int]:
+        """Ids of the tasks that the value has now, written out where their results were meant."""
+        return [int(address, 16) for address in _TASK.findall(str(self.actual))]
 
 
 @dataclass
@@ -116,7 +125,7 @@ class ReplayReport:
     @property
     def _has_way_out(self) -> bool:
         """Whether :meth:`explain` says all there is to do, so that the general advice would mislead."""
-        return self.divergences[0].field == "orchestrator" or bool(
+        return all(one.field == "orchestrator" or one._tasks for one in self.divergences) or bool(
             self._splitting is not None and self._splitting.explains_all
         )
 
