@@ -6,6 +6,7 @@ import inspect
 import os
 import sys
 import traceback
+from contextlib import contextmanager
 from difflib import get_close_matches
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from dt_testkit.errors import ApplicationError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+    from types import FrameType
 
 
 def load_application(
@@ -87,7 +89,8 @@ def register_application(spec: str, worker: Any, *, directory: str | os.PathLike
     Raises
     ------
     ApplicationError
-        It cannot be loaded, its function raised, or the hub has no orchestrator after the call.
+        It cannot be loaded, its function raised or started the worker, or the hub has no orchestrator after
+        the call.
 
     Examples
     --------
@@ -105,7 +108,10 @@ def register_application(spec: str, worker: Any, *, directory: str | os.PathLike
             "name a function that takes a worker and registers orchestrators and activities with it."
         )
     try:
-        register(worker)
+        with _refusing_start(spec, worker):
+            register(worker)
+    except _Started:
+        raise
     except (Exception, SystemExit) as error:
         raise ApplicationError(
             f"The application {spec!r} could not be registered, for its function raised {_told(error)}."
@@ -115,6 +121,28 @@ def register_application(spec: str, worker: Any, *, directory: str | os.PathLike
             f"The application {spec!r} registered no orchestrator: name a function that takes a worker and "
             "calls its add_orchestrator."
         )
+
+
+class _Started(ApplicationError):
+    """An application has started the worker that it was to register with."""
+
+
+@contextmanager
+def _refusing_start(spec: str, worker: Any) -> Iterator[None]:
+    """Refuse that a worker is started, and a hub taken for one, while an application registers with it."""
+
+    def start(*_: Any, **__: Any) -> None:
+        caller = sys._getframe(1)
+        raise _Started(
+            f"The application {spec!r} starts its worker ({caller.f_code.co_filename}, line "
+            f"{caller.f_lineno}): leave start() to what runs it, such as the pytest plugin."
+        )
+
+    worker.start = start
+    try:
+        yield
+    finally:
+        del worker.start
 
 
 def _takes_a_worker(function: Callable[[Any], object]) -> bool:
@@ -136,7 +164,13 @@ def _told(error: BaseException) -> str:
     if isinstance(error, SyntaxError) and error.filename:
         text, place = error.msg, (error.filename, error.lineno)
     else:
-        frames = traceback.extract_tb(error.__traceback__)
-        ours = [frame for frame in frames if not frame.filename.startswith("<frozen") and frame.lineno]
-        place = (ours[-1].filename, ours[-1].lineno)
+        frames = list(traceback.walk_tb(error.__traceback__))
+        where = [each for each in frames if not each[0].f_code.co_filename.startswith("<frozen")]
+        users = [each for each in where if _package(each[0]) not in ("durabletask", __package__)]
+        frame, line = (users or where)[-1]
+        place = frame.f_code.co_filename, line
     return f"{type(error).__name__}{f': {text}' if text else ''} ({place[0]}, line {place[1]})"
+
+
+def _package(frame: FrameType) -> str:
+    return str(frame.f_globals.get("__name__")).partition(".")[0]

@@ -190,7 +190,7 @@ def _dt_connection(request: pytest.FixtureRequest) -> Iterator[TaskHubGrpcClient
 
     from dt_testkit import backends
     from dt_testkit.application import register_application
-    from dt_testkit.errors import DurableTestError
+    from dt_testkit.errors import ApplicationError, DurableTestError
 
     config = request.config
     register = partial(register_application, config.getini("dt_app"), directory=config.rootpath)
@@ -204,7 +204,8 @@ def _dt_connection(request: pytest.FixtureRequest) -> Iterator[TaskHubGrpcClient
         try:
             client = stack.enter_context(connection)
         except DurableTestError as error:
-            raise _fails(f"--dt-backend={backend}: {error}") from None
+            setting = "dt_app" if isinstance(error, ApplicationError) else f"--dt-backend={backend}"
+            raise _fails(f"{setting}: {error}") from None
         yield client
 
 
@@ -366,11 +367,22 @@ def pytest_runtest_makereport(
             report.sections.append(
                 ("dt_testkit: nothing is registered", f"To have it on task_hub, {_SET_DT_APP}")
             )
+        if _started in item.stash:
+            report.sections.append(
+                ("dt_testkit: dt_client is not of task_hub", _elsewhere(item.config.getoption("dt_backend")))
+            )
     if _started in item.stash and report.failed and report.when == "call" and not by_findings:
         report.sections.extend(_recorded_so_far(*item.stash[_started]))
     if hub is not None and report.when == "teardown":
         del item.stash[_hub_of]  # items live to the end of the run, and hubs need not
     return report
+
+
+def _elsewhere(backend: str) -> str:
+    return (
+        f"With --dt-backend={backend}, dt_client does not talk to task_hub, which has nothing of what that "
+        "starts: ask dt_client for the state of an instance, or drive task_hub alone, always simulated."
+    )
 
 
 def _hide_own_frames(excinfo: pytest.ExceptionInfo[BaseException]) -> None:
@@ -434,6 +446,8 @@ def _timeline(instance: Instance) -> str:
         lines.insert(0, f"generation {len(histories)}, the last; continue_as_new ended the ones before")
     if waiting := instance.waiting_for:
         lines.append(f"waits for {' and '.join(map(str, waiting))}")
+    elif histories[-1].events and (why := instance._stands_still()) is not None:
+        lines.append(why)
     return "\n".join(lines)
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import sys
 
 import pytest
+from durabletask.worker import TaskHubGrpcWorker
 
 from dt_testkit import ApplicationError, TaskHub
 from dt_testkit.application import load_application, register_application
@@ -137,3 +138,19 @@ def test_a_function_that_takes_more_than_a_worker_by_default_registers(applicati
     name = application(GOOD.replace("(worker):", "(worker, *, prefix=''):"))
     register_application(f"{name}:register", hub := TaskHub())
     assert "hello" in hub.orchestrators
+
+
+def test_a_mistake_in_the_call_of_the_sdk_is_told_with_the_line_of_the_application(application):
+    name = application(f"{GOOD}\n    worker.add_orchestrator(hello)\n")
+    text = message_of(f"{name}:register", TaskHub())
+    assert "its function raised ValueError: A 'hello' orchestrator already exists (" in text
+    assert text.endswith(f"{name}.py, line 8).")
+
+
+@pytest.mark.parametrize("worker", [TaskHub, TaskHubGrpcWorker])
+def test_an_application_that_starts_its_worker_is_told_to_leave_that(application, worker):
+    name = application(f"{GOOD}\n    worker.start()\n")
+    text = message_of(f"{name}:register", made := worker())
+    assert text.startswith(f"The application '{name}:register' starts its worker (")
+    assert f"{name}.py, line 8): leave start() to what runs it" in text
+    assert made.start.__func__ is worker.start  # as before

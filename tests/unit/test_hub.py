@@ -16,7 +16,7 @@ from durabletask.client import OrchestrationStatus
 from durabletask.entities import EntityInstanceId
 from durabletask.serialization import JsonDataConverter
 from durabletask.task import RetryPolicy, TaskFailedError, when_all, when_any
-from durabletask.worker import VersionMatchStrategy
+from durabletask.worker import OrchestrationWorkItemFilter, VersionMatchStrategy, WorkItemFilters
 
 from dt_testkit import (
     DurableTestError,
@@ -411,6 +411,21 @@ def test_a_history_in_which_nothing_has_run_yet_says_how_to_go_on(hub):
     ]
     hub.settle()
     assert "nothing has run yet" not in str(order.history)
+
+
+def test_a_history_in_which_nothing_may_run_says_why(hub):
+    later = hub.start(purchase_approval, input=CAR, start_at=datetime(2026, 1, 2))
+    left_out = hub.start(nap, input=0)
+    hub.use_work_item_filters(
+        WorkItemFilters(orchestrations=[OrchestrationWorkItemFilter("purchase_approval")])
+    )
+    hub.settle()
+    assert str(later.history).endswith("it starts at 2026-01-02 00:00:00, and hub.advance() gets there")
+    assert str(left_out.history).endswith("the worker's filters leave orchestration 'nap' out.")
+    hub.use_work_item_filters(None)
+    hub.advance(timedelta(days=1))
+    assert len(later.history)
+    assert len(left_out.history)
 
 
 def test_a_later_yield_of_no_task_fails_the_orchestration_as_on_the_worker(hub):

@@ -590,9 +590,7 @@ class TestBackends:
         project.makepyfile(SCENARIO)
         result = project.runpytest("--dt-backend=embedded")
         result.assert_outcomes(errors=2)
-        result.stdout.fnmatch_lines(
-            ["--dt-backend=embedded: The application 'shop:charge' does not take a worker alone*"]
-        )
+        result.stdout.fnmatch_lines(["dt_app: The application 'shop:charge' does not take a worker alone*"])
 
     def test_a_real_backend_without_an_application_is_a_usage_error(self, project):
         project.makeini(INI)
@@ -730,3 +728,76 @@ def test_the_plugin_loads_nothing_heavy():
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert result.stdout == "[]\n['dt_testkit', 'dt_testkit.pytest_plugin']\n", result.stderr
+
+
+def test_an_instance_of_a_version_that_is_rejected_says_so_in_its_timeline(project):
+    project.makepyfile(
+        """
+        from durabletask.worker import VersionFailureStrategy, VersioningOptions, VersionMatchStrategy
+
+        def test_order(task_hub):
+            task_hub.use_versioning(
+                VersioningOptions("2.0", "2.0", VersionMatchStrategy.STRICT, VersionFailureStrategy.REJECT)
+            )
+            order = task_hub.start("order_workflow", version="1.0", instance_id="old")
+            task_hub.settle()
+            assert order.output == "paid"
+
+        def test_in_flight(task_hub):
+            order = task_hub.start("approval", version="1.0", instance_id="flight")
+            task_hub.settle()
+            task_hub.use_versioning(
+                VersioningOptions("2.0", "2.0", VersionMatchStrategy.STRICT, VersionFailureStrategy.REJECT)
+            )
+            order.raise_event("approved")
+            task_hub.settle()
+            assert order.output
+        """
+    )
+    told = project.runpytest().stdout
+    told.fnmatch_lines(
+        [
+            "order_workflow 'old'  in flight  0 events",
+            "Instance 'old' (order_workflow) is rejected by the worker, for *'1.0' does not match*'2.0'*",
+            "approval 'flight'  in flight  3 events *",
+            "Instance 'flight' (approval) is rejected by the worker, for *'1.0' does not match*'2.0'*",
+        ]
+    )
+    told.no_fnmatch_line("*hub.settle() takes the first turn*")
+
+
+@pytest.mark.parametrize("backend", ["simulated", "timeskip"])
+@pytest.mark.parametrize(
+    ("mistake", "words"),
+    [
+        ("worker.start()", "dt_app: The application 'shop:register' starts its worker (*leave start() to *"),
+        (
+            "worker.add_activity(charge)",
+            "dt_app: *ValueError: A 'charge' activity already exists (*shop.py, *",
+        ),
+    ],
+)
+def test_an_application_that_does_more_than_to_register_once_is_told(pytester, backend, mistake, words):
+    pytester.makepyfile("def test_it(dt_client): pass", shop=f"{APPLICATION}\n    {mistake}\n")
+    pytester.makeini(WITH_APP)
+    told = pytester.runpytest(f"--dt-backend={backend}")
+    told.assert_outcomes(errors=1)
+    told.stdout.fnmatch_lines([words])
+
+
+@pytest.mark.parametrize(("backend", "is_told"), [("simulated", False), ("timeskip", True)])
+def test_a_client_that_does_not_talk_to_the_hub_beside_it_is_told(project, backend, is_told):
+    project.makepyfile(
+        """
+        def test_both(dt_client, task_hub):
+            order = dt_client.schedule_new_orchestration("order_workflow", input="desk")
+            dt_client.wait_for_orchestration_completion(order, timeout=90000)
+            assert task_hub.instance(order).output == "paid"
+
+        def test_the_client_alone(dt_client):
+            assert not dt_client
+        """
+    )
+    told = project.runpytest(f"--dt-backend={backend}")
+    told.assert_outcomes(failed=2)
+    assert told.stdout.str().count("dt_client does not talk to task_hub") == is_told

@@ -99,8 +99,10 @@ class _Timeline:
                 if kind in _COLORS:
                     line = line[:gutter] + self._paint(line[gutter:], _COLORS[kind])
                 lines.append(line)
-        if not len(self._history) and (self._history.metadata or {}).get("runtime_status") == "PENDING":
-            lines.append("nothing has run yet: hub.settle() takes the first turn")
+        metadata = self._history.metadata or {}
+        if not len(self._history) and metadata.get("runtime_status") == "PENDING":
+            to_come = "nothing has run yet: hub.settle() takes the first turn"
+            lines.append(str(metadata.get("stands_still", to_come)))
         return "\n".join(lines)
 
     def _header(self) -> str:

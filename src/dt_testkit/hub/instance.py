@@ -126,6 +126,8 @@ class Instance:
         metadata = None if self.is_terminal else {"runtime_status": self.status.name}
         if metadata is not None and not events:  # no event that has its name
             metadata["name"] = self.name
+            if (why := self._stands_still()) is not None:
+                metadata["stands_still"] = why
         return History(self.instance_id, events, metadata=metadata)
 
     @property
@@ -139,6 +141,16 @@ class Instance:
         if self._execution is None or self.is_terminal:
             return []
         return self._execution.operations()
+
+    def _stands_still(self) -> str | None:
+        """Why it does not move, where it does not wait for anything that it asked for itself."""
+        hub, held, execution = self._hub, self._held_until, self._execution
+        if held is not None and held > hub.now:
+            return f"nothing has run yet: it starts at {held}, and hub.advance() gets there"
+        is_ignored = execution is not None and execution.error is not None  # and has not failed by it
+        if self.is_terminal or not (self._rejected is not None or is_ignored or self in hub._left_out):
+            return None
+        return "\n".join(hub._blocked(self))
 
     # -- what can be done to it
 
