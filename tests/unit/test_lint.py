@@ -1251,6 +1251,90 @@ def test_what_real_code_does_is_no_hazard(text, lint):
     assert [found.message for found in lint(body(text)).findings if found.severity != "note"] == []
 
 
+CHARGE = "paid = ctx.call_activity(work, input=order)"
+TIMER = "yield ctx.create_timer(timedelta(1))"
+EACH = "[ctx.call_activity(work, input=one) for one in order]"
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (f"{CHARGE}\nreturn paid.get_result()", 1),
+        (f"{CHARGE}\n{TIMER}\nreturn paid.get_result()", 1),
+        (f"{CHARGE}\nif order:\n    {TIMER}\n    return paid.get_result()", 1),
+        (f"{TIMER}\nreturn ctx.call_activity(work, input=order).get_result()", 2),
+        ("paid = ctx.call_sub_orchestrator(flow, input=order)\nreturn paid.get_result()", 1),
+        ("came = ctx.wait_for_external_event('go')\nreturn came.get_result()", 1),
+        (f"tasks = {EACH}\nreturn [task.get_result() for task in tasks]", 1),
+        (f"tasks = {EACH}\n{TIMER}\nreturn sum(task.get_result() for task in tasks)", 1),
+        (f"{CHARGE}\n{TIMER}\nreturn paid", 3),
+        (f"{CHARGE}\nreturn paid", 2),
+        ("return ctx.call_activity(work, input=order)", 1),
+        (f"{CHARGE}\n{TIMER}\nreturn f'got {{paid}}'", 3),
+        (f"{CHARGE}\n{TIMER}\nreturn str(paid)", 3),
+        (f"{CHARGE}\n{TIMER}\nreturn paid['id']", 3),
+    ],
+)
+def test_a_task_in_the_place_of_its_result_is_found_in_its_line(text, line, lint):
+    (found,) = lint(body(text)).findings
+    assert (found.code, found.line - LINES_BEFORE) == ("DT111", line)
+
+
+@pytest.mark.parametrize("given", ["paid", "{'paid': paid}", "[paid]"])
+def test_a_task_that_is_given_as_an_input_is_found(given, lint):
+    assert codes(lint(body(f"{CHARGE}\nyield ctx.call_activity(work, input={given})"))) == ["DT122"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"{CHARGE}\nyield paid\nreturn paid.get_result()",
+        f"{CHARGE}\nif order:\n    yield paid\nreturn paid.get_result()",
+        f"{CHARGE}\nyield when_all([paid])\nreturn str(paid.get_result())",
+        f"{CHARGE}\ngroup = when_all([paid])\nyield paid\nreturn group.get_result()",
+        f"{CHARGE}\n{TIMER}\nif paid.is_complete:\n    return paid.get_result()",
+        f"{CHARGE}\nwhile not paid.is_complete:\n    {TIMER}\nreturn paid.get_result()",
+        f"def wait(task):\n    yield task\n{CHARGE}\nyield from wait(paid)\nreturn paid.get_result()",
+        f"def both(*all):\n    return when_all(all)\n{CHARGE}\nyield both(paid)\nreturn paid.get_result()",
+        f"{CHARGE}\npaid = yield paid\nreturn [paid['id'], str(paid), paid]",
+        f"tasks = {EACH}\nyield when_all(tasks)\nreturn [task.get_result() for task in tasks]",
+        f"tasks = {EACH}\nfor one in tasks:\n    yield one\nreturn sum(one.get_result() for one in tasks)",
+        f"tasks = {EACH}\n{TIMER}\nreturn [task.get_result() for task in tasks if task.is_complete]",
+        "def wait(task):\n    yield task\n    return True\n"
+        "came = ctx.wait_for_external_event('go')\nwhile (yield from wait(came)):\n"
+        "    yield ctx.call_activity(work, input=came.get_result())\n"
+        "    came = ctx.wait_for_external_event('go')\n"
+        "    if order:\n        break",
+        "last = None\nfor one in order:\n    if last is not None:\n        seen = last.get_result()\n"
+        "    last = ctx.call_activity(work, input=one)\n    yield last\nreturn seen",
+        f"{CHARGE}\nkeep = {{'paid': paid}}\nyield keep['paid']\nreturn keep['paid'].get_result()",
+        f"{CHARGE}\nlog = ctx.create_replay_safe_logger(logging.getLogger())\nlog.info(repr(paid))\n"
+        "yield paid",
+    ],
+)
+def test_a_task_whose_result_is_taken_after_it_was_waited_for_is_no_hazard(text, lint):
+    assert codes(lint(body(text))) == []
+
+
+def test_a_plain_function_whose_decorator_yields_what_it_returns_is_no_hazard(lint):
+    source = body("yield ctx.call_activity(work)") + textwrap.dedent(
+        """
+        def orchestrator(function):
+            def run(ctx, order):
+                return (yield function(ctx, order))
+            return run
+
+        @orchestrator
+        def charged(ctx: OrchestrationContext, order):
+            return ctx.call_activity(work, input=order)
+
+        def register_more(worker):
+            worker.add_orchestrator(charged)
+        """
+    )
+    assert [found.code for found in lint(source).findings if found.severity != "note"] == []
+
+
 @pytest.mark.parametrize(
     "text",
     [

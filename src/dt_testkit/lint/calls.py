@@ -284,6 +284,8 @@ def _given_by(
         return Collection(kind, items, unordered=still)
     if name == "dict":
         return Collection("dict", first.items if isinstance(first, Collection) else ())
+    if name in ("str", "int", "float", "len") and isinstance(node, ast.Call) and node.args:
+        tasks.used_as_value(it, frame, node.args[0], first)
     if name in _SCALARS or name in (
         "len",
         "repr",

@@ -66,6 +66,7 @@ def _attribute(it: Interpreter, frame: Frame, node: ast.Attribute) -> Value:
 
 def _subscript(it: Interpreter, frame: Frame, node: ast.Subscript) -> Value:
     value, index = evaluate(it, frame, node.value), evaluate(it, frame, node.slice)
+    tasks.used_as_value(it, frame, node.value, value)
     calls.call_special(it, frame, node, "[]", value)
     if isinstance(value, Collection):
         if isinstance(node.slice, ast.Slice):
@@ -241,6 +242,7 @@ def _comprehension(
 ) -> tuple[Value, bool]:
     unordered = False
     before = dict(frame.env.names)
+    quiet = set(frame.consumed)
     for generator in node.generators:
         iterable = evaluate(it, frame, generator.iter)
         unordered = unordered or order.is_unordered(iterable)
@@ -252,10 +254,25 @@ def _comprehension(
     if isinstance(node, ast.DictComp):
         evaluate(it, frame, node.key)
     value = evaluate(it, frame, element)
+    if _takes_results(node, element) and tasks.result_taken(it, frame, node.generators[0].iter, iterable):
+        frame.consumed = quiet
     frame.env.names = {**frame.env.names, **before}
     for name in set(frame.env.names) - set(before):
         del frame.env.names[name]
     return value, unordered
+
+
+def _takes_results(
+    node: ast.ListComp | ast.SetComp | ast.GeneratorExp | ast.DictComp, element: ast.expr
+) -> bool:
+    """Whether it is ``task.get_result() for task in tasks``, and no more."""
+    return (
+        isinstance(element, ast.Call)
+        and isinstance(element.func, ast.Attribute)
+        and element.func.attr == "get_result"
+        and isinstance(element.func.value, ast.Name)
+        and [ast.unparse(one.target) for one in node.generators if not one.ifs] == [element.func.value.id]
+    )
 
 
 def _list_comp(it: Interpreter, frame: Frame, node: ast.ListComp) -> Value:
@@ -285,7 +302,12 @@ def _call(it: Interpreter, frame: Frame, node: ast.Call) -> Value:
     elif isinstance(node.func, ast.Attribute):
         quiet = set(frame.consumed)
         receiver = evaluate(it, frame, node.func.value)
-        if node.func.attr in ("append", "extend", "add", "insert") and isinstance(node.func.value, ast.Name):
+        grows = node.func.attr in ("append", "extend", "add", "insert") and isinstance(
+            node.func.value, ast.Name
+        )
+        if grows or (
+            node.func.attr == "get_result" and tasks.result_taken(it, frame, node.func.value, receiver)
+        ):
             frame.consumed = quiet
         function = objects.attribute(it, frame, node.func, receiver, node.func.attr)
     else:

@@ -33,6 +33,8 @@ class Frame:
     yielded: list[Value] = field(default_factory=list)
     pending: dict[ast.AST, tuple[ast.AST, str]] = field(default_factory=dict)
     consumed: set[ast.AST] = field(default_factory=set)
+    results: set[ast.AST] = field(default_factory=set)
+    """The tasks whose results are taken."""
     passed: dict[str, ast.AST] = field(default_factory=dict)
     mutable_defaults: set[str] = field(default_factory=set)
     state: dict[str, tuple[bool, ast.AST, str]] = field(default_factory=dict)

@@ -89,7 +89,9 @@ def function_ends(it: Interpreter, frame: Frame) -> None:
     for _, node, name in frame.state.values():
         it.reports.add(frame, node, "DT109", f"`{name}` outlives the run")
     for origin, (node, name) in frame.pending.items():
-        if origin not in frame.consumed and name != "call_sub_orchestrator":  # which has a life of its own
+        # A sub-orchestration has a life of its own.
+        is_let_go = name == "call_sub_orchestrator" and origin not in frame.results
+        if origin not in frame.consumed and not is_let_go:
             it.reports.add(frame, node, "DT111", f"the task of `{name}` is not yielded")
 
 
@@ -111,6 +113,22 @@ def thrown_away(it: Interpreter, frame: Frame, node: ast.Expr, value: Value) -> 
                 if task.origin not in frame.pending:
                     it.reports.add(frame, node.value, "DT111", "the tasks are not yielded")
                     break
+
+
+def result_taken(it: Interpreter, frame: Frame, node: ast.expr, value: Value) -> bool:
+    """The result of a task is taken: whether that says nothing of its being yielded, before or after."""
+    taken = [task.origin for task in tasks_in(value) if task.origin in frame.pending]
+    names = {frame.pending[origin][1] for origin in taken}
+    if not taken or not names <= TASKS:  # a group is complete when its tasks are
+        return False
+    if isinstance(node, ast.Name):
+        if any(getattr(origin, "lineno", 0) >= node.lineno for origin in taken):
+            return False  # of an earlier round of a loop, whose condition may have yielded it
+        frame.results.update(taken)
+        return True
+    if node in taken and frame.in_run and names != {"wait_for_external_event"}:  # it may have come already
+        it.reports.add(frame, node, "DT111", f"the task of `{frame.pending[node][1]}` is not yielded")
+    return False
 
 
 def used_as_value(it: Interpreter, frame: Frame, node: ast.expr, value: Value) -> None:
@@ -154,7 +172,11 @@ def _no_task(it: Interpreter, value: Value) -> str:
 def returns(it: Interpreter, frame: Frame, node: ast.Return, value: Value) -> Value:
     """Something is returned; what the caller is to see of it."""
     if frame.in_run and frame.is_orchestrator and frame.info is not None:
-        if isinstance(value, Task) and frame.info.is_generator:
+        # What a decorator makes of a plain function may yield what that returns.
+        function = frame.info.node
+        is_bare = isinstance(function, ast.FunctionDef) and not function.decorator_list
+        is_whole = frame.info.is_generator or is_bare
+        if isinstance(value, Task) and is_whole:
             it.reports.add(frame, node, "DT111", "a task is returned instead of its result")
         elif (why := payloads.no_json(it, frame, value)) and not isinstance(value, Task):
             it.reports.add(frame, node, "DT122", f"the result is {why}")
