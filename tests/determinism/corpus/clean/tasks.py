@@ -131,6 +131,33 @@ def cancelled_at_once(ctx: OrchestrationContext, amount: int):
     return paid
 
 
+def looked_at_from_time_to_time(ctx: OrchestrationContext, amount: int):
+    payment = ctx.call_activity(pay, input=amount)
+    while not payment.is_complete:
+        yield ctx.create_timer(timedelta(minutes=1))
+    return payment.get_result()
+
+
+def a_group_of_what_was_awaited(ctx: OrchestrationContext, amount: int):
+    payment = ctx.call_activity(pay, input=amount)
+    both = when_all([payment, ctx.create_timer(timedelta(minutes=1))])
+    yield payment
+    yield both
+    return [payment.get_result(), both.get_result()]
+
+
+def renewed_by_the_loop(ctx: OrchestrationContext, amount: int):
+    payment = ctx.call_activity(pay, input=amount)
+    while not (yield from is_paid(payment)):
+        amount -= payment.get_result()
+        payment = ctx.call_activity(pay, input=amount)
+    return amount
+
+
+def is_paid(payment):
+    return (yield payment) == 0
+
+
 RUN = [
     (loser_of_a_race, None, [("approval", "yes")]),
     (loser_that_is_left_alone, 3),
@@ -148,6 +175,9 @@ RUN = [
     (a_task_or_another, 3),
     (any_of_the_results, 3),
     (cancelled_at_once, 3),
+    (looked_at_from_time_to_time, 3),
+    (a_group_of_what_was_awaited, 3),
+    (renewed_by_the_loop, 3),
 ]
 
 

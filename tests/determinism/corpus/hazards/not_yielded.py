@@ -116,6 +116,29 @@ def overwritten(ctx: OrchestrationContext, amount: int):
     return (yield payment)
 
 
+def a_result_that_is_taken_too_soon(ctx: OrchestrationContext, amount: int):
+    payment = ctx.call_activity(charge, input=amount)  #! DT111
+    return payment.get_result()
+
+
+def a_result_that_nobody_waited_for(ctx: OrchestrationContext, amount: int):
+    payment = ctx.call_activity(charge, input=amount)  #! DT111
+    yield ctx.create_timer(timedelta(days=1))
+    return payment.get_result()
+
+
+def results_that_nobody_waited_for(ctx: OrchestrationContext, amounts: list):
+    tasks = [ctx.call_activity(charge, input=amount) for amount in amounts]  #! DT111
+    yield ctx.create_timer(timedelta(days=1))
+    return [task.get_result() for task in tasks]
+
+
+def a_task_in_the_place_of_its_result(ctx: OrchestrationContext, amount: int):
+    payment = ctx.call_activity(charge, input=amount)
+    yield ctx.create_timer(timedelta(days=1))
+    return payment  #! DT111
+
+
 RUN = [
     (a_statement, 7),
     (a_forgotten_name, 7),
@@ -133,6 +156,10 @@ RUN = [
     (a_lock, 7),
     (a_race_that_nobody_watches, 7),
     (overwritten, 7),
+    (a_result_that_is_taken_too_soon, 7),
+    (a_result_that_nobody_waited_for, 7),
+    (results_that_nobody_waited_for, [7, 8]),
+    (a_task_in_the_place_of_its_result, 7),
 ]
 
 
@@ -155,3 +182,7 @@ def register(worker):
     worker.add_orchestrator(a_lock)
     worker.add_orchestrator(a_race_that_nobody_watches)
     worker.add_orchestrator(overwritten)
+    worker.add_orchestrator(a_result_that_is_taken_too_soon)
+    worker.add_orchestrator(a_result_that_nobody_waited_for)
+    worker.add_orchestrator(results_that_nobody_waited_for)
+    worker.add_orchestrator(a_task_in_the_place_of_its_result)
