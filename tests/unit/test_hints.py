@@ -211,7 +211,7 @@ def has_two_inputs(ctx, amount, currency):
 
 
 IS_A_TASK = "a task itself, and not its result, is used there; put 'yield' before it"
-NO_LIST = "it yielded a list, which is no task; yield when_all([...]) of the tasks"
+NO_LIST = "what it yielded is of type 'list', and no task; yield when_all([...]) of the tasks"
 CALLED = "an orchestrator is called with its context and its input"
 
 
@@ -232,11 +232,11 @@ CALLED = "an orchestrator is called with its context and its input"
         ),
         (yields_a_list, "yield [", NO_LIST),
         (yields_a_list_later, "yield [", NO_LIST),
-        (yields_a_generator, "yield computes", "it yielded a generator, which is no task; delegate to a"),
+        (yields_a_generator, "yield computes", "of type 'generator', and no task; delegate to a generator"),
         (
             yields_none_later,
             "    yield\n",
-            "it yielded None, which is no task; yield what its context returns",
+            "of type 'NoneType', and no task; yield what its context returns",
         ),
         (
             sleeps_for_a_number,

@@ -122,8 +122,7 @@ def _mistake(execution: Execution) -> str:
     text, raised_by = str(error), _raised_by(error)
     yielded = raised_by == "dt_testkit.execution.execution._resume"
     if generator is not None and yielded and not isinstance(awaited, task.Task):
-        what = "None" if awaited is None else f"a {type(awaited).__name__}"
-        return f"it yielded {what}, which is no task; {instead_of(awaited)}"
+        return f"what it yielded is of type '{type(awaited).__name__}', and no task; {instead_of(awaited)}"
     if isinstance(awaited, task.WhenAllTask) and isinstance(awaited._tasks, GeneratorType):
         return "when_all() was given a generator; give it a list: when_all([...])"
     if raised_by == "dt_testkit.execution.context._start_timer" and isinstance(error, AttributeError):
