@@ -59,6 +59,7 @@ from durabletask.internal.tracing import suppress_span_emission  # noqa: E402
 from durabletask.worker import VersionFailureStrategy  # noqa: E402
 from durabletask.worker import _OrchestrationExecutor as OrchestrationExecutor  # noqa: E402
 from durabletask.worker import _Registry as Registry  # noqa: E402
+from durabletask.worker import _RuntimeOrchestrationContext as RuntimeOrchestrationContext  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -73,6 +74,7 @@ __all__ = [
     "OrchestrationEntityContext",
     "OrchestrationExecutor",
     "Registry",
+    "RuntimeOrchestrationContext",
     "StateShim",
     "VersionFailureStrategy",
     "event_from_protobuf",

@@ -16,7 +16,12 @@ from durabletask.client import OrchestrationStatus
 from durabletask.entities import EntityInstanceId
 from durabletask.serialization import JsonDataConverter
 from durabletask.task import RetryPolicy, TaskFailedError, when_all, when_any
-from durabletask.worker import OrchestrationWorkItemFilter, VersionMatchStrategy, WorkItemFilters
+from durabletask.worker import (
+    OrchestrationWorkItemFilter,
+    VersionMatchStrategy,
+    WorkItemFilters,
+    _RuntimeOrchestrationContext,
+)
 
 from dt_testkit import (
     DurableTestError,
@@ -1354,3 +1359,15 @@ def test_use_versioning_takes_versioning_options_and_says_so(hub, given):
         hub.use_versioning(given)
     hub.use_versioning(None)
     assert hub.run(purchase_approval, input=Order("pen", 1, 2.0)).output is not None
+
+
+def test_wrong_arguments_of_the_context_are_recorded_in_the_words_of_a_worker():
+    def mistaken(ctx, _):
+        yield ctx.call_activity("charge", 42)
+
+    hub = TaskHub()
+    hub.add_orchestrator(mistaken)
+    with pytest.raises(TypeError) as in_a_worker:
+        _RuntimeOrchestrationContext.call_activity(object(), "charge", 42)
+    failure = hub.run(mistaken).failure
+    assert failure.message == str(in_a_worker.value)

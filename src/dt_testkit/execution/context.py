@@ -13,6 +13,7 @@ import math
 import sys
 import uuid
 from datetime import datetime, timedelta, timezone
+from types import FunctionType
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from durabletask import task
@@ -36,7 +37,13 @@ from dt_testkit.execution.commands import (
     UnlockEntity,
     call_site,
 )
-from dt_testkit.sdk import JsonEncodeOutputException, OrchestrationEntityContext, failure_of, new_timestamp
+from dt_testkit.sdk import (
+    JsonEncodeOutputException,
+    OrchestrationEntityContext,
+    RuntimeOrchestrationContext,
+    failure_of,
+    new_timestamp,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -511,6 +518,12 @@ class FakeOrchestrationContext(task.OrchestrationContext):
                 found.append((waiter.after_id, 1, operation))
         found.sort(key=lambda entry: entry[:2])
         return [operation for _, _, operation in found]
+
+
+# What Python says of wrong arguments has the name of the method in it, and ends up in histories.
+for _name, _member in vars(FakeOrchestrationContext).items():
+    if isinstance(_member, FunctionType) and hasattr(RuntimeOrchestrationContext, _name):
+        _member.__qualname__ = getattr(RuntimeOrchestrationContext, _name).__qualname__
 
 
 def _check_id(entity: Any, method: str) -> None:

@@ -133,7 +133,7 @@ def _mistake(execution: Execution) -> str:
         return f"it takes one list of tasks: {text[:8]}([...])"
     if raised_by == "durabletask.task.__init__" and "'is_complete'" in text:
         return "when_all() and when_any() take tasks alone"
-    if isinstance(error, TypeError) and "FakeOrchestrationContext.call_" in text and "positional" in text:
+    if isinstance(error, TypeError) and "OrchestrationContext.call_" in text and "positional" in text:
         return "the input is passed by its name: input=..."
     if isinstance(error, TypeError) and (why := _signature(execution.function, "orchestrator")):
         return why
