@@ -7,14 +7,23 @@ import io
 import logging
 import threading
 from contextlib import contextmanager
+from datetime import timedelta
 
 import durabletask
 import grpc
 import grpc.aio
 import pytest
-from durabletask.client import AsyncTaskHubGrpcClient, OrchestrationStatus, TaskHubGrpcClient
+from durabletask.client import (
+    AsyncTaskHubGrpcClient,
+    EntityQuery,
+    OrchestrationQuery,
+    OrchestrationStatus,
+    TaskHubGrpcClient,
+)
+from durabletask.entities import EntityInstanceId
 from durabletask.grpc_options import GrpcClientResiliencyOptions, GrpcWorkerResiliencyOptions
 from durabletask.payload import LargePayloadStorageOptions, PayloadStore
+from durabletask.scheduled import ScheduleCreationOptions, ScheduledTaskClient, ScheduleQuery
 from durabletask.serialization import JsonDataConverter
 from durabletask.task import when_all
 from durabletask.worker import TaskHubGrpcWorker
@@ -102,9 +111,11 @@ class Calls(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInterceptor)
 
     def __init__(self):
         self.made = []
+        self.last = {}
 
     def intercept_unary_unary(self, continuation, details, request):
         self.made.append(details.method.rpartition("/")[2])
+        self.last[self.made[-1]] = request
         return continuation(details, request)
 
     intercept_unary_stream = intercept_unary_unary
@@ -248,9 +259,78 @@ def test_a_client_has_a_default_version(served, kind):
     assert greeting(kind, host_address=served, default_version="2.0") == ["ana!", "2.0"]
 
 
-def test_the_clients_of_a_hub_emit_no_spans():
+def test_the_clients_of_a_hub_emit_no_spans_and_others_do():
+    async def asynchronous():
+        async with AsyncTaskHubGrpcClient(logger=QUIET) as client:
+            return client.emit_trace_spans
+
     hub = TaskHub()
     assert hub.client.emit_trace_spans is hub.async_client.emit_trace_spans is False
+    with TaskHubGrpcClient(logger=QUIET) as client:
+        assert client.emit_trace_spans is asyncio.run(asynchronous()) is True
+
+
+@pytest.mark.parametrize("leaves", ["with", "close"])
+def test_a_client_that_is_closed_calls_nobody(served, leaves):
+    client = TaskHubGrpcClient(host_address=served, logger=QUIET)
+    assert client.get_orchestration_state("nobody") is None
+    if leaves == "close":
+        client.close()
+    else:
+        with client:
+            pass
+    with pytest.raises(ValueError, match="closed"):
+        client.get_orchestration_state("nobody")
+
+
+@pytest.mark.parametrize("leaves", ["with", "close"])
+def test_an_asynchronous_client_that_is_closed_calls_nobody(served, leaves):
+    async def ask():
+        client = AsyncTaskHubGrpcClient(host_address=served, logger=QUIET)
+        assert await client.get_orchestration_state("nobody") is None
+        if leaves == "close":
+            await client.close()
+        else:
+            async with client:
+                pass
+        with pytest.raises(RuntimeError, match="closed"):
+            await client.get_orchestration_state("nobody")
+
+    asyncio.run(ask())
+
+
+def test_queries_are_asked_page_by_page(served):
+    calls = Calls()
+    with TaskHubGrpcClient(host_address=served, logger=QUIET, interceptors=[calls]) as client:
+        for number in range(3):
+            id = client.schedule_new_orchestration(greet, instance_id=f"paged-{number}")
+            client.wait_for_orchestration_completion(id, timeout=20)
+        calls.made.clear()
+        query = OrchestrationQuery(instance_id_prefix="paged-", max_instance_count=2)
+        assert len(client.get_all_orchestration_states(query)) == 3
+    assert calls.made == 2 * ["QueryInstances"]
+
+
+@pytest.mark.parametrize("prefix", ["@counter@", "@schedule@"])
+def test_entities_and_schedules_are_asked_for_page_by_page(prefix):
+    hub = TaskHub()
+    hub.configure_scheduled_tasks()
+    hub.add_entity(lambda ctx, _: ctx.set_state(1), "counter")
+    for number in range(3):
+        hub.client.signal_entity(EntityInstanceId("counter", str(number)), "set")
+        every = ScheduleCreationOptions(str(number), "greet", timedelta(hours=1))
+        ScheduledTaskClient(hub.client).create_schedule(every)
+    calls = Calls()
+    with (
+        hub.serve() as server,
+        TaskHubGrpcClient(host_address=server.address, logger=QUIET, interceptors=[calls]) as client,
+    ):
+        if prefix == "@counter@":
+            query = EntityQuery(instance_id_starts_with=prefix, page_size=2)
+            assert len(client.get_all_entities(query)) == 3
+        else:
+            assert len(ScheduledTaskClient(client).list_schedules(ScheduleQuery(page_size=2))) == 3
+    assert calls.made == 2 * ["QueryEntities"]
 
 
 # -- workers
@@ -313,7 +393,9 @@ def test_a_worker_is_given_no_more_at_once_than_its_options_say(address):
     def fan_out(ctx, _):
         yield when_all([ctx.call_activity(work) for _ in range(4)])
 
-    with TaskHubGrpcWorker(host_address=address, logger=QUIET, concurrency_options=limits) as worker:
+    calls = Calls()
+    options = {"logger": QUIET, "interceptors": [calls], "concurrency_options": limits}
+    with TaskHubGrpcWorker(host_address=address, **options) as worker:
         assert worker.concurrency_options is limits
         worker.add_orchestrator(fan_out)
         worker.add_activity(work)
@@ -322,14 +404,54 @@ def test_a_worker_is_given_no_more_at_once_than_its_options_say(address):
             id = client.schedule_new_orchestration(fan_out)
             client.wait_for_orchestration_completion(id, timeout=20).raise_if_failed()
     assert most == 1
+    asked = calls.last["GetWorkItems"]
+    assert (asked.maxConcurrentActivityWorkItems, asked.maxConcurrentOrchestrationWorkItems) == (1, 2)
 
 
 def test_a_worker_may_announce_what_it_can_do(address):
-    worker = TaskHubGrpcWorker(host_address=address, logger=QUIET, emit_trace_spans=False)
+    calls = Calls()
+    worker = TaskHubGrpcWorker(
+        host_address=address, logger=QUIET, emit_trace_spans=False, interceptors=[calls]
+    )
     assert worker.emit_trace_spans is False
+    assert TaskHubGrpcWorker(logger=QUIET).emit_trace_spans is True
     worker.add_orchestrator(greet)
     worker.add_activity(shout)
     worker.add_capability(pb.WORKER_CAPABILITY_SCHEDULED_TASKS)
     worker.start()
     assert greeting(TaskHubGrpcClient, host_address=address) == ["ana!", None]
     worker.stop()
+    assert pb.WORKER_CAPABILITY_SCHEDULED_TASKS in calls.last["GetWorkItems"].capabilities
+
+
+@pytest.mark.parametrize("leaves", ["with", "stop"])
+def test_a_worker_that_is_stopped_works_on_nothing(address, leaves):
+    if leaves == "with":
+        with at_work(host_address=address):
+            pass
+    else:
+        worker = TaskHubGrpcWorker(host_address=address, logger=QUIET)
+        worker.add_orchestrator(greet)
+        worker.add_activity(shout)
+        worker.start()
+        worker.stop()
+    with TaskHubGrpcClient(host_address=address, logger=QUIET) as client:
+        id = client.schedule_new_orchestration(greet)
+        with pytest.raises(TimeoutError):
+            client.wait_for_orchestration_start(id, timeout=0.2)
+
+
+def test_a_worker_fails_what_does_not_replay(address):
+    turns = []
+
+    def wavers(ctx, _):
+        turns.append(ctx)
+        yield ctx.create_timer(timedelta(hours=1)) if len(turns) == 1 else ctx.call_activity(shout)
+
+    with TaskHubGrpcWorker(host_address=address, logger=QUIET) as worker:
+        worker.add_orchestrator(wavers)
+        worker.start()
+        with TaskHubGrpcClient(host_address=address, logger=QUIET) as client:
+            id = client.schedule_new_orchestration(wavers)
+            state = client.wait_for_orchestration_completion(id, timeout=20)
+    assert state.failure_details.error_type == "durabletask.task.NonDeterminismError"

@@ -186,6 +186,26 @@ def test_names_and_keys_of_entities_that_the_sdk_takes(hub, name, key):
     assert hub.client.get_entity(EntityInstanceId(f"THE {name}", key)).get_state() == "1"
 
 
+@pytest.mark.parametrize("name", ["", "a@b"])
+def test_names_and_keys_of_entities_that_the_sdk_refuses(hub, name):
+    EntityInstanceId.validate_entity_name("account")
+    with pytest.raises(ValueError, match="Entity name"):
+        EntityInstanceId.validate_entity_name(name)
+    EntityInstanceId.validate_key("ana")
+    with pytest.raises(ValueError, match="Entity key"):
+        EntityInstanceId.validate_key(name)
+
+
+def test_an_entity_of_a_class_gives_what_it_starts_an_id(hub):
+    class Starter(DurableEntity):
+        def go(self, value):
+            self.schedule_new_orchestration("echo", input=value, instance_id="started")
+
+    hub.add_entity(Starter)
+    hub.client.signal_entity(EntityInstanceId("starter", "one"), "go", input="hello")
+    assert hub.client.wait_for_orchestration_completion("started").get_output() == "hello"
+
+
 def test_a_query_for_entities_may_include_those_with_work_before_them(hub):
     def alone(ctx, _):
         with (yield ctx.lock_entities([ACCOUNT])):
@@ -393,6 +413,37 @@ def test_a_schedule_that_does_not_exist_is_named(scheduling):
     client.create_schedule(ScheduleCreationOptions(**NIGHTLY))
     assert client.list_schedules(ScheduleQuery(status=ScheduleStatus.UNINITIALIZED)) == []
     assert len(client.list_schedules(ScheduleQuery(status=ScheduleStatus.ACTIVE))) == 1
+
+
+def test_a_schedule_is_not_paused_twice(scheduling):
+    schedule = ScheduledTaskClient(scheduling.client).create_schedule(ScheduleCreationOptions(**NIGHTLY))
+    schedule.pause()
+    with pytest.raises(RuntimeError, match="Invalid state transition"):
+        schedule.pause()
+    failure = scheduling.instances[-1].failure
+    assert failure.inner_failure.inner_failure.error_type.endswith(".ScheduleInvalidTransitionError")
+
+
+def test_a_schedule_that_exists_is_described_by_its_id(scheduling):
+    client = ScheduledTaskClient(scheduling.client)
+    client.create_schedule(ScheduleCreationOptions(**NIGHTLY))
+    assert client.get_schedule("nightly").orchestration_name == "echo"
+    assert client.get_schedule("daily") is None
+
+
+def test_the_asynchronous_client_lists_the_schedules_that_are_asked_for(scheduling):
+    async def scenario(client):
+        schedules = AsyncScheduledTaskClient(client)
+        for schedule_id in ("nightly", "daily"):
+            await schedules.create_schedule(
+                ScheduleCreationOptions(**{**NIGHTLY, "schedule_id": schedule_id})
+            )
+        return [
+            each.schedule_id
+            for each in await schedules.list_schedules(ScheduleQuery(schedule_id_prefix="night"))
+        ]
+
+    assert through(scheduling, scenario) == ["nightly"]
 
 
 def test_the_asynchronous_client_of_one_schedule(scheduling):

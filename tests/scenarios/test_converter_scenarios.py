@@ -50,7 +50,7 @@ class Shelf(PayloadStore):
 
     @property
     def options(self):
-        return LargePayloadStorageOptions(threshold_bytes=1000)
+        return LargePayloadStorageOptions(threshold_bytes=1000, max_stored_payload_bytes=100_000)
 
     def upload(self, data, *, instance_id=None):
         token = f"shelf:{len(self.kept)}"
@@ -200,6 +200,12 @@ def test_large_payloads_are_kept_elsewhere(world):
     assert state.get_output() == "0123456789" * 2000
     assert state.get_input() == "0123456789" * 200
     assert len(SHELF.kept) > before
+
+
+@with_a_store
+def test_payloads_that_are_too_large_for_the_store_are_refused(world):
+    with pytest.raises(ValueError, match="100000"):
+        world.client.schedule_new_orchestration(enlarges, input=100_000 * "x")
 
 
 @with_a_store

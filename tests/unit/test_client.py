@@ -10,7 +10,15 @@ from itertools import count
 
 import grpc
 import pytest
-from durabletask.client import OrchestrationQuery, OrchestrationStatus, Page, PurgeInstancesResult
+from durabletask.client import (
+    EntityQuery,
+    OrchestrationQuery,
+    OrchestrationStatus,
+    Page,
+    PurgeInstancesResult,
+)
+from durabletask.entities import EntityInstanceId
+from durabletask.history import ExecutionResumedEvent, ExecutionRewoundEvent, ExecutionSuspendedEvent
 from durabletask.task import when_any
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -514,6 +522,21 @@ def test_a_purge_takes_what_the_instance_started_through_all_levels(hub, client)
         hub.instance("one")
 
 
+def test_a_purge_by_filter_takes_what_was_created_from_then_on(hub, client):
+    for instance_id in ("early", "late"):
+        end(client, "COMPLETED", instance_id)
+        hub.advance(timedelta(hours=1))
+    purged = client.purge_orchestrations_by(created_time_from=START + timedelta(hours=1))
+    assert (purged.deleted_instance_count, ids(client)) == (1, ["early"])
+
+
+def test_a_purge_by_filter_takes_what_has_that_status(client):
+    for how in ("COMPLETED", "FAILED"):
+        end(client, how, how.lower())
+    purged = client.purge_orchestrations_by(runtime_status=[FAILED])
+    assert (purged.deleted_instance_count, ids(client)) == (1, ["completed"])
+
+
 def test_a_purge_by_filter_takes_what_they_started_only_where_it_is_told_to(hub, client):
     def late(ctx, _):
         yield ctx.create_timer(timedelta(hours=1))
@@ -715,3 +738,77 @@ def test_an_instance_that_is_terminated_before_its_start_time_never_starts(hub, 
     assert (held.status, ran) == (TERMINATED, [])
     assert held.restart().wait().tags == {"a": "b"}
     assert ran == ["4711", "4711"]  # the second time by the replay that every generation ends with
+
+
+# -- what it is told to do, and no more
+
+
+def test_ids_are_listed_by_status(client):
+    for how in ("COMPLETED", "FAILED"):
+        end(client, how, how.lower())
+    assert client.list_instance_ids(runtime_status=[FAILED]).items == ["failed"]
+
+
+def test_why_an_instance_was_suspended_resumed_and_rewound_is_in_its_history(client):
+    id = client.schedule_new_orchestration(ends, input="RUNNING")
+    client.wait_for_orchestration_start(id)
+    client.suspend_orchestration(id, reason="audit")
+    client.resume_orchestration(id, reason="audited")
+    history = client.get_orchestration_history(id)
+    reasons = [
+        event.input
+        for event in history
+        if isinstance(event, (ExecutionSuspendedEvent, ExecutionResumedEvent))
+    ]
+    assert reasons == ["audit", "audited"]
+    end(client, "FAILED", "failed")
+    client.rewind_orchestration("failed", reason="repaired")
+    history = client.get_orchestration_history("failed")
+    assert [event.reason for event in history if isinstance(event, ExecutionRewoundEvent)] == ["repaired"]
+
+
+def test_a_restart_has_the_id_that_is_asked_for(client):
+    end(client, "COMPLETED", "one")
+    assert client.restart_orchestration("one") == "one"
+    client.wait_for_orchestration_completion("one")
+    assert client.restart_orchestration("one", restart_with_new_instance_id=True) != "one"
+
+
+def counter(ctx, amount):
+    ctx.set_state(None if amount is None else ctx.get_state(int, 0) + amount)
+
+
+ONE, OTHER = EntityInstanceId("counter", "one"), EntityInstanceId("counter", "other")
+
+
+@pytest.fixture
+def counting(hub, client):
+    hub.add_entity(counter)
+    for entity, amount in ((ONE, 1), (OTHER, 2)):
+        client.signal_entity(entity, "add", amount)
+    return client
+
+
+def test_signals_have_inputs_and_queries_choose_entities(counting):
+    assert counting.get_entity(OTHER).get_typed_state(int) == 2
+    found = counting.get_all_entities(EntityQuery(instance_id_starts_with=str(OTHER)))
+    assert [entity.id for entity in found] == [OTHER]
+
+
+def test_entities_without_state_are_removed_where_that_is_not_forbidden(counting):
+    counting.signal_entity(ONE, "clear")
+    assert counting.clean_entity_storage(remove_empty_entities=False).empty_entities_removed == 0
+    assert counting.clean_entity_storage().empty_entities_removed == 1
+
+
+def test_orphaned_locks_are_released_where_that_is_not_forbidden(hub, counting):
+    def forgets(ctx, _):
+        with (yield ctx.lock_entities([ONE])):
+            for _ in range(2):  # The SDK refuses the second, and forgets to let go of the entity.
+                ctx.call_entity(ONE, "add", 1)
+
+    hub.add_orchestrator(forgets)
+    id = counting.schedule_new_orchestration(forgets)
+    assert counting.wait_for_orchestration_completion(id).runtime_status is FAILED
+    assert counting.clean_entity_storage(release_orphaned_locks=False).orphaned_locks_released == 0
+    assert counting.clean_entity_storage().orphaned_locks_released == 1
