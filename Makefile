@@ -35,7 +35,7 @@ fuzz: $(READY) ## Differential tests against the SDK for as long as one likes: m
 bench: $(READY) ## Measure, side by side on this machine
 	$(BIN)/python -m benchmarks
 
-coverage-table: $(READY) ## Write the tables of docs/coverage.md: each member of the SDK and its test
+coverage-table: $(READY) ## Write the tables of docs/coverage.md: each member of the SDK and the test that proves it (minutes)
 	$(BIN)/python tests/conformance/coverage_table.py
 
 hazard-table: $(READY) ## Write the table of docs/hazards.md: each hazard, and what is found of it in the corpus

@@ -28,12 +28,37 @@ from collections.abc import Callable
 from enum import Enum
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 import pytest
+from _pytest.runner import runtestprotocol
 from sdk_surface import constructor_key, function_of, key_of, members, own_names, public_objects
 
 NOTHING: Any = object()
+R = TypeVar("R", bound="Recorder")
+
+
+class Member(NamedTuple):
+    """A method, property or function that is watched.
+
+    ``parameters`` are the keys of its parameters; ``inward``: the SDK or the harness calls it.
+    """
+
+    function: Callable[..., Any]
+    key: str
+    signature: inspect.Signature
+    parameters: dict[str, str]
+    inward: bool
+    is_read: bool
+
+    def given(self, args: Any, kwargs: Any) -> dict[str, Any]:
+        """The arguments of a call that are not the default."""
+        return {
+            name: value
+            for name, value in self.signature.bind(*args, **kwargs).arguments.items()
+            if value is not (default := self.signature.parameters[name].default)
+            and (type(value) is not type(default) or value != default)
+        }
 
 
 class Recorder:
@@ -60,7 +85,43 @@ class Recorder:
             if isinstance(each, Enum):
                 self.current.add(f"{type(each).__name__}.{each.name}")
 
+    # -- what the wrapped classes and functions tell
+
+    def called(self, member: Member, caller: str, args: Any, kwargs: Any) -> Callable[[], Any]:
+        """What to call in the place of a method or function that code in the file ``caller`` calls."""
+        return functools.partial(member.function, *args, **kwargs)
+
+    def returned(self, result: Any, member: Member, caller: str, args: Any, kwargs: Any) -> Any:
+        """The result of that call, for the caller."""
+        if self.counts(member, caller) and not (member.is_read and result is None):
+            self.note(member.key, result)
+            for name, value in member.given(args, kwargs).items():
+                self.note(member.parameters[name], value)
+        return result
+
+    def counts(self, member: Member, caller: str) -> bool:
+        return self.is_theirs(caller) is not member.inward
+
+    def read(self, key: str, value: Any) -> Any:
+        """The value of an attribute that their code reads."""
+        if value is not None:
+            self.note(key, value)
+        return value
+
+    def made(self, key: str, instance: Any) -> None:
+        """The SDK or the harness has made an instance of a class."""
+        self.note(key)
+
     # -- what pytest tells
+
+    def pytest_runtest_protocol(self, item: pytest.Item) -> bool | None:
+        """Open a world for each scenario: what its application does counts for each, not for the first."""
+        if "world" not in getattr(item, "fixturenames", ()):
+            return None
+        item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+        runtestprotocol(item, nextitem=None)
+        item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+        return True
 
     def pytest_runtest_logstart(self) -> None:
         self.current = set()
@@ -130,24 +191,16 @@ class Recorder:
     ) -> Callable[..., Any]:
         signature = inspect.signature(function)
         parameters = parameters or {name: f"{key}({name}=)" for name in signature.parameters}
+        member = Member(function, key, signature, parameters, inward, is_read)
 
-        def returned(result: Any, filename: str, args: Any, kwargs: Any) -> Any:
-            if self.is_theirs(filename) is not inward and not (is_read and result is None):
-                self.note(key, result)
-                for name, value in signature.bind(*args, **kwargs).arguments.items():
-                    default = signature.parameters[name].default
-                    if value is not default and (type(value) is not type(default) or value != default):
-                        self.note(parameters[name], value)
-            return result
+        async def awaited(result: Any, *call: Any) -> Any:
+            return self.returned(await result, *call)
 
-        async def awaited(result: Any, filename: str, args: Any, kwargs: Any) -> Any:
-            return returned(await result, filename, args, kwargs)
-
-        done = awaited if inspect.iscoroutinefunction(function) else returned
+        done = awaited if inspect.iscoroutinefunction(function) else self.returned
         # A lambda: the harness, which notes where commands are asked for, takes it for a part of its caller.
         return functools.update_wrapper(
             lambda *args, **kwargs: done(
-                function(*args, **kwargs), sys._getframe(1).f_code.co_filename, args, kwargs
+                self.called(member, _caller(), args, kwargs)(), member, _caller(), args, kwargs
             ),
             function,
         )
@@ -158,8 +211,8 @@ class Recorder:
         @functools.wraps(init)
         def made(instance: Any, *args: Any, **kwargs: Any) -> None:
             init(instance, *args, **kwargs)
-            if not self.is_theirs(sys._getframe(1).f_code.co_filename):
-                self.note(cls.__name__)
+            if not self.is_theirs(_caller()):
+                self.made(cls.__name__, instance)
 
         cls.__init__ = made  # type: ignore[misc]
 
@@ -198,9 +251,7 @@ class Attribute:
             value = getattr(instance, "__dict__", {}).get(self._name, self._default)
         if value is NOTHING:
             raise AttributeError(f"{owner.__name__!r} has no attribute {self._name!r}")
-        if value is not None and self._recorder.is_theirs(sys._getframe(1).f_code.co_filename):
-            self._recorder.note(self._key, value)
-        return value
+        return self._recorder.read(self._key, value) if self._recorder.is_theirs(_caller()) else value
 
     def __set__(self, instance: Any, value: Any) -> None:
         if self._slot is not None:
@@ -215,6 +266,11 @@ class Attribute:
             del instance.__dict__[self._name]
 
 
+def _caller() -> str:
+    """The file of the code that called the function that asks."""
+    return sys._getframe(2).f_code.co_filename
+
+
 def _is_ours(cls: type) -> bool:
     return cls.__module__.startswith("dt_testkit")
 
@@ -224,6 +280,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(watch(Recorder, config.rootpath))
+
+
+def watch(kind: type[R], root: Path) -> R:
+    """Wrap the whole surface of the SDK, and what the harness has in its place."""
     from durabletask.testing import InMemoryOrchestrationBackend
 
     import dt_testkit
@@ -237,10 +298,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
     InMemoryOrchestrationBackend.start = refuse
     objects = {key: value for module in public_objects().values() for key, value in module.items()}
-    recorder = Recorder(objects, config.rootpath)
+    recorder = kind(objects, root)
     recorder.wrap_all()
     for cls in dt_testkit.TaskHub.__mro__:
         if _is_ours(cls):
             # TaskHub.start() starts an instance, and not a worker.
             recorder.wrap(cls, objects["TaskHubGrpcWorker"], but=("start",))
-    config.pluginmanager.register(recorder)
+    return recorder

@@ -6,19 +6,51 @@ import sys
 from importlib import import_module
 
 import pytest
-from coverage_table import LEFT_OUT, PAGE, problems, read, record, render, surface, update
+from coverage_table import (
+    LEFT_OUT,
+    NOT_PROVED,
+    PAGE,
+    SLOW,
+    candidates,
+    pattern_of,
+    problems,
+    prove,
+    read,
+    record,
+    render,
+    surface,
+    unproved,
+    update,
+)
 from sdk_surface import members, public_objects
 
 
-def test_each_public_member_of_the_sdk_is_exercised_by_the_test_that_the_page_names():
+@pytest.fixture(scope="module")
+def listed():
+    return read(PAGE.read_text())
+
+
+def test_each_public_member_of_the_sdk_is_exercised_by_the_test_that_the_page_names(listed):
     modules = surface()
     keys = [key for module in modules.values() for key in module]
-    page = PAGE.read_text()
     recorded = record()
-    found = problems(read(page), keys, recorded, LEFT_OUT)
+    found = problems(listed, keys, recorded, LEFT_OUT)
     assert not found, "\n".join(found)
-    # So are the rows that are left out, and the order: all but the introduction is generated.
-    assert page == render(page, update(read(page), keys, recorded, LEFT_OUT), modules, LEFT_OUT)
+    # So are the rows without a proof or a test, and the order: all but the introduction is generated.
+    table = update(candidates(listed, keys, recorded, LEFT_OUT), listed)
+    page = PAGE.read_text()
+    assert page == render(page, table, modules, LEFT_OUT, NOT_PROVED)
+
+
+def test_the_test_that_the_page_names_fails_without_the_member(listed):
+    rows = {
+        member: [test]
+        for member, test in listed.items()
+        if not test.startswith(SLOW) and pattern_of(member, NOT_PROVED) is None
+    }
+    assert len(rows) > 400
+    found = unproved(prove(rows, again=False), {})
+    assert not found, "\n".join(found)
 
 
 # -- what is public
@@ -240,14 +272,135 @@ def test_what_is_left_out_has_no_test_and_is_in_the_sdk():
 
 def test_a_row_keeps_its_test_for_as_long_as_it_exercises_the_member():
     recorded = {"C.a": ["broad", "narrow"], "C.b": ["broad"]}
-    assert update({}, ["C.a", "C.b"], recorded, {}) == {"C.a": "narrow", "C.b": "broad"}
-    assert update({"C.a": "broad"}, ["C.a", "C.b"], recorded, {}) == {"C.a": "broad", "C.b": "broad"}
-    assert update({"C.a": "gone"}, ["C.a"], recorded, {}) == {"C.a": "narrow"}
+
+    def chosen(listed):
+        return update(candidates(listed, ["C.a", "C.b"], recorded, {}), {})
+
+    assert chosen({}) == {"C.a": "narrow", "C.b": "broad"}
+    assert chosen({"C.a": "broad"}) == {"C.a": "broad", "C.b": "broad"}
+    assert chosen({"C.a": "gone"}) == {"C.a": "narrow", "C.b": "broad"}
+
+
+def test_a_row_gets_the_test_that_proves_it():
+    assert update({"C.a": ["closest", "proof"]}, {"C.a": "proof"}) == {"C.a": "proof"}
+
+
+def test_a_member_that_no_test_proves_is_named_and_a_reason_that_is_none():
+    proved = {"C.a": None, "C.b": None, "C.c": "t1", "C.d": "t2"}
+    found = unproved(proved, {"C.b": "why", "C.c": "why", "D.*": "why"})
+    assert [problem.partition("; ")[0] for problem in found] == [
+        "C.a: no test fails when it is knocked out",
+        "C.c: covers C.c, which t1 proves",
+        "D.*: in NOT_PROVED, and not in the table",
+    ]
 
 
 def test_a_page_is_read_as_it_was_written():
     table = {"C.a(b=)": "tests/test_x.py::test_y[a|b-[c]]"}
-    page = render("# Title\n\nWords.\n", table, {"m": ["C.a(b=)", "C.c"], "n": ["D.a"]}, {"C.c": "why"})
+    rest = {"m": ["C.a(b=)", "C.c"], "n": ["D.a"]}, {"C.c": "why"}, {"C.a*": "because"}
+    page = render("# Title\n\nWords.\n", table, *rest)
     assert page.startswith("# Title\n\nWords.\n\n## m\n")
     assert read(page) == table
-    assert render(page, table, {"m": ["C.a(b=)", "C.c"], "n": ["D.a"]}, {"C.c": "why"}) == page
+    assert render(page, table, *rest) == page
+
+
+# -- what proves it
+
+KNOCKED_OUT = {
+    "pytest.ini": "[pytest]\nasyncio_default_fixture_loop_scope = function\n",
+    "test_it.py": """
+import asyncio
+import time
+from datetime import datetime, timedelta
+
+from durabletask.client import OrchestrationStatus
+from durabletask.serialization import JsonDataConverter
+from durabletask.task import RetryPolicy, TaskFailedError, when_any
+from dt_testkit import TaskHub
+
+def greet(ctx, name):
+    yield ctx.create_timer(timedelta(hours=1))
+    try:
+        yield ctx.call_activity("missing", retry_policy=RetryPolicy(
+            first_retry_interval=timedelta(hours=1), max_number_of_attempts=2))
+    except TaskFailedError:
+        return f"hello {name}"
+
+def run(**options):
+    hub = TaskHub(**options)
+    hub.add_orchestrator(greet)
+    id = hub.client.schedule_new_orchestration(greet, input="ana", start_at=datetime(2026, 1, 2))
+    return hub, hub.client.wait_for_orchestration_completion(id, timeout=10**6)
+
+def test_is_vacuous():
+    hub = TaskHub()
+    hub.add_orchestrator(greet)
+    hub.client.schedule_new_orchestration(greet, input="ana", start_at=datetime(2026, 1, 2))
+
+def test_asks_whether_it_ended():
+    assert run()[1] is not None
+
+def test_asks_how_it_ended():
+    assert run()[1].runtime_status is OrchestrationStatus.COMPLETED
+
+def test_asks_what_came_out():
+    assert run()[1].get_output() == "hello ana"
+
+def test_asks_when_it_ended():
+    assert run()[0].now == datetime(2026, 1, 2, 2)
+
+def test_waits_for_the_clock():
+    hub, _ = run()
+    while hub.now < datetime(2026, 1, 2, 2):
+        time.sleep(0.01)
+
+def test_awaits():
+    async def ask():
+        async with TaskHub().async_client as client:
+            return await client.get_orchestration_state("nobody")
+    assert asyncio.run(ask()) is None
+
+class Loud(JsonDataConverter):
+    def serialize(self, value):
+        return super().serialize("LOUD")
+
+def test_is_loud():
+    assert run(data_converter=Loud())[1].get_output() == "LOUD"
+
+def test_fails():
+    run()
+    assert False
+""",
+}
+# For each member the tests that are tried, and how many of them do not prove it.
+PROOFS = {
+    "TaskHubGrpcClient.schedule_new_orchestration": (["is_vacuous", "fails", "asks_whether_it_ended"], 2),
+    "TaskHubGrpcClient.schedule_new_orchestration(input=)": (["asks_how_it_ended", "asks_what_came_out"], 1),
+    "TaskHubGrpcClient.schedule_new_orchestration(start_at=)": (["is_vacuous", "asks_how_it_ended"], 2),
+    "TaskHubGrpcClient.wait_for_orchestration_completion(timeout=)": (["asks_what_came_out"], 0),
+    "OrchestrationContext.call_activity(retry_policy=)": (["asks_how_it_ended", "asks_when_it_ended"], 1),
+    "OrchestrationStatus.COMPLETED": (["asks_whether_it_ended", "asks_how_it_ended"], 1),
+    "OrchestrationState.runtime_status": (["asks_whether_it_ended", "asks_how_it_ended"], 1),
+    "TaskFailedError": (["asks_whether_it_ended", "asks_how_it_ended"], 1),
+    "DataConverter.serialize": (["asks_what_came_out", "is_loud"], 1),
+    "AsyncTaskHubGrpcClient.get_orchestration_state": (["awaits"], 1),  # nobody has no state either way
+    "JsonDataConverter": (["is_loud", "asks_what_came_out"], 2),  # nothing to knock out
+    # A test that has to be stopped counts where no other fails.
+    "OrchestrationContext.create_timer": (["waits_for_the_clock"], 0),
+    "RetryPolicy.first_retry_interval": (["waits_for_the_clock", "asks_when_it_ended"], 1),
+}
+
+
+def test_what_proves_a_member(tmp_path):
+    for name, text in KNOCKED_OUT.items():
+        (tmp_path / name).write_text(text)
+    asked = {member: [f"test_it.py::test_{test}" for test in tests] for member, (tests, _) in PROOFS.items()}
+    expected = {member: [*asked[member], None][vacuous] for member, (_, vacuous) in PROOFS.items()}
+    assert prove(asked, ["test_it.py"], root=tmp_path) == expected
+
+
+def test_tests_that_cannot_be_collected_prove_nothing(tmp_path):
+    (tmp_path / "pytest.ini").write_text(KNOCKED_OUT["pytest.ini"])
+    (tmp_path / "test_it.py").write_text("import nothing_of_the_kind")
+    with pytest.raises(RuntimeError, match="No module named 'nothing_of_the_kind'"):
+        prove({"task.get_name": ["test_it.py::test_it"]}, ["test_it.py"], root=tmp_path)
