@@ -93,7 +93,12 @@ def _keep_the_time_of_workers() -> None:
         import freezegun
     except ImportError:
         return
-    freezegun.configure(extend_ignore_list=["asyncio", "grpc"])
+    from asyncio import BaseEventLoop
+    from time import monotonic
+
+    freezegun.configure(extend_ignore_list=["grpc"])
+    # Not all of asyncio: coroutines of a test are to see its time.
+    BaseEventLoop.time = lambda self: monotonic()  # type: ignore[method-assign]
 
 
 def _maximum_timer_interval(config: pytest.Config) -> timedelta | None:
@@ -371,7 +376,7 @@ def pytest_runtest_makereport(
             report.sections.append(
                 ("dt_testkit: dt_client is not of task_hub", _elsewhere(item.config.getoption("dt_backend")))
             )
-    if _started in item.stash and report.failed and report.when == "call" and not by_findings:
+    if _started in item.stash and report.failed and report.when != "teardown" and not by_findings:
         report.sections.extend(_recorded_so_far(*item.stash[_started]))
     if hub is not None and report.when == "teardown":
         del item.stash[_hub_of]  # items live to the end of the run, and hubs need not
@@ -423,7 +428,7 @@ def _recorded_so_far(client: TaskHubGrpcClient, started: list[str]) -> Iterator[
         try:
             history = History.from_client(client, instance_id)
         except Exception as error:  # purged, or the backend is gone: the test has failed for that, or another
-            told = f"It cannot be had any more: {str(error).splitlines()[0]}"
+            told = f"It cannot be had any more: {(str(error).splitlines() or [type(error).__name__])[0]}"
         else:
             told = "\n".join(_shortened(history, f"History.from_client(dt_client, {instance_id!r})"))
         yield f"dt_testkit: timeline of {instance_id}", told

@@ -186,6 +186,22 @@ with HubProcess(datetime(2030, 1, 1)) as hub:
     until(lambda: nobody_listens_at(address))
 
 
+def test_the_process_of_a_timeskip_hub_leaves_nobody_waiting_who_reads_what_its_asker_writes():
+    code = """
+import os
+from dt_testkit.backends import timeskip
+def answer(ctx, _):
+    return 42
+with timeskip(lambda worker: worker.add_orchestrator(answer)) as client:
+    print(client.wait_for_orchestration_completion(client.schedule_new_orchestration(answer)).get_output())
+    os._exit(7)
+"""
+    # It ends when all that has its standard error has ended.
+    ran = subprocess.run([sys.executable, "-u", "-c", code], capture_output=True, text=True, timeout=60)
+    assert (ran.returncode, ran.stdout) == (7, "42\n")
+    assert "Traceback" not in ran.stderr
+
+
 @pytest.mark.parametrize(
     ("python", "message"),
     [
@@ -225,7 +241,7 @@ def test_the_process_of_a_timeskip_hub_finds_python_s_own_modules_first_and_mind
     tmp_path, monkeypatch
 ):
     (tmp_path / "types.py").write_text("raise SystemExit('not this one')")
-    (tmp_path / "sitecustomize.py").write_text("print('hello')")
+    (tmp_path / "sitecustomize.py").write_text("print('hello\\nyou', end='')")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "no-such-directory"))
     with HubProcess(datetime(2030, 1, 1)) as hub:

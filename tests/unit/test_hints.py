@@ -374,9 +374,7 @@ def asks_for_an_event(ctx, amount):
     ctx.wait_for_external_event("approval")
 
 
-@pytest.mark.parametrize(
-    "orchestrator", [asks_for_an_activity, asks_for_a_timer, asks_for_a_child, asks_for_an_event]
-)
+@pytest.mark.parametrize("orchestrator", [asks_for_an_activity, asks_for_a_timer, asks_for_an_event])
 def test_an_orchestrator_without_a_yield_that_asks_for_something_is_logged(hub, caplog, orchestrator):
     hub.add_orchestrator(orchestrator)
     assert hub.run(orchestrator, input=5).status is OrchestrationStatus.COMPLETED
@@ -384,6 +382,12 @@ def test_an_orchestrator_without_a_yield_that_asks_for_something_is_logged(hub, 
     assert "completed and waited for nothing that it asked for" in caplog.text
     assert line_of(orchestrator, "    ctx.") in caplog.text
     assert "for it has no 'yield': write one before each call" in caplog.text
+
+
+def test_an_orchestrator_without_a_yield_that_starts_a_child_is_not_logged(hub, caplog):
+    hub.add_orchestrator(asks_for_a_child)
+    assert hub.run(asks_for_a_child, input=5).status is OrchestrationStatus.COMPLETED
+    assert caplog.messages == []
 
 
 def only_signals(ctx, amount):

@@ -230,6 +230,20 @@ def test_going_round_ten_thousand_times_at_one_moment_is_an_error_and_can_be_gon
     assert len(instance.histories) == 10_003
 
 
+def test_going_round_once_in_each_of_many_calls_is_no_error():
+    def mailbox(ctx, count):
+        yield ctx.wait_for_external_event("letter")
+        ctx.continue_as_new(count + 1)
+
+    hub = TaskHub(check_replay="never", guard="off")
+    hub.add_orchestrator(mailbox)
+    instance = hub.start(mailbox, input=0)
+    for _ in range(10_002):
+        instance.raise_event("letter")
+        hub.settle()
+    assert instance.input == 10_002
+
+
 def test_going_round_at_one_moment_is_no_error_where_it_is_asked_for_nor_where_time_passes():
     hub = TaskHub(check_replay="never", guard="off")
     hub.add_orchestrator(_goes_round)
@@ -426,6 +440,7 @@ def test_a_history_in_which_nothing_may_run_says_why(hub):
     )
     hub.settle()
     assert str(later.history).endswith("it starts at 2026-01-02 00:00:00, and hub.advance() gets there")
+    assert b"gets there" not in later.history.dumps(".json")
     assert str(left_out.history).endswith("the worker's filters leave orchestration 'nap' out.")
     hub.use_work_item_filters(None)
     hub.advance(timedelta(days=1))

@@ -1297,6 +1297,10 @@ def test_a_task_that_is_given_as_an_input_is_found(given, lint):
         f"def wait(task):\n    yield task\n{CHARGE}\nyield from wait(paid)\nreturn paid.get_result()",
         f"def both(*all):\n    return when_all(all)\n{CHARGE}\nyield both(paid)\nreturn paid.get_result()",
         f"{CHARGE}\npaid = yield paid\nreturn [paid['id'], str(paid), paid]",
+        f"def wait():\n    yield paid\n{CHARGE}\nyield from wait()\nreturn paid.get_result()",
+        f"def both():\n    return when_all([paid])\n{CHARGE}\nyield both()\nreturn paid.get_result()",
+        "tasks = []\ndef wait():\n    yield when_all(tasks)\ntasks.append(ctx.call_activity(work, input=1))\n"
+        "yield from wait()\nreturn [task.get_result() for task in tasks]",
         f"tasks = {EACH}\nyield when_all(tasks)\nreturn [task.get_result() for task in tasks]",
         f"tasks = {EACH}\nfor one in tasks:\n    yield one\nreturn sum(one.get_result() for one in tasks)",
         f"tasks = {EACH}\n{TIMER}\nreturn [task.get_result() for task in tasks if task.is_complete]",
@@ -1314,6 +1318,26 @@ def test_a_task_that_is_given_as_an_input_is_found(given, lint):
 )
 def test_a_task_whose_result_is_taken_after_it_was_waited_for_is_no_hazard(text, lint):
     assert codes(lint(body(text))) == []
+
+
+def test_a_task_that_an_object_keeps_and_yields_is_no_hazard(lint):
+    source = """
+        class Gather:
+            def __init__(self):
+                self.tasks = []
+
+            def add(self, task):
+                self.tasks.append(task)
+                return task
+
+            def run(self):
+                yield when_all(self.tasks)
+        """
+    taken = body(
+        "group = Gather()\npaid = group.add(ctx.call_activity(work, input=order))\nyield from group.run()\n"
+        "return paid.get_result()"
+    )
+    assert codes(lint(taken + textwrap.dedent(source))) == []
 
 
 def test_a_plain_function_whose_decorator_yields_what_it_returns_is_no_hazard(lint):

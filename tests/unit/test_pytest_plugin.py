@@ -523,6 +523,8 @@ class TestBackends:
         project.makepyfile(
             SCENARIO
             + """
+    import pytest
+
     def test_that_waits_in_vain(dt_client):
         instance_id = dt_client.schedule_new_orchestration("approval", instance_id="in-vain")
         dt_client.wait_for_orchestration_completion(instance_id, timeout=0.5)
@@ -533,14 +535,29 @@ class TestBackends:
         dt_client.wait_for_orchestration_completion(instance_id, timeout=20)
         dt_client.purge_orchestration(instance_id)
         raise AssertionError
+
+    @pytest.fixture
+    def begun(dt_client):
+        dt_client.schedule_new_orchestration("approval", instance_id="begun")
+        dt_client.get_orchestration_history = broken
+        yield
+        del dt_client.get_orchestration_history
+
+    def broken(instance_id):
+        raise TimeoutError
+
+    def test_whose_setup_fails(begun, unheard_of):
+        pass
     """
         )
         run = project.runpytest(f"--dt-backend={backend}")
-        run.assert_outcomes(passed=2, failed=2)
+        run.assert_outcomes(passed=2, failed=2, errors=1)
         shown = run.stdout.str()
-        assert shown.count("dt_testkit: timeline of") == 2
+        assert shown.count("dt_testkit: timeline of") == 3
         run.stdout.fnmatch_lines(
             [
+                "*- dt_testkit: timeline of begun -*",
+                "It cannot be had any more: TimeoutError",
                 "*- dt_testkit: timeline of in-vain -*",
                 "*approval*",
                 "*- dt_testkit: timeline of gone -*",
@@ -550,7 +567,16 @@ class TestBackends:
 
     def test_a_worker_beside_a_test_whose_time_is_frozen_goes_on_and_stops(self, project):
         frozen = """
+    import asyncio, time
     import freezegun
+
+    @freezegun.freeze_time("2020-05-05")
+    def test_a_coroutine_sees_the_frozen_time():
+        async def year():
+            await asyncio.sleep(0.01)
+            return time.gmtime(time.time()).tm_year
+
+        assert asyncio.run(year()) == 2020
 
     @freezegun.freeze_time("2020-05-05")
     def test_a_day_passes_while_it_is_waited_for(dt_client):"""
@@ -558,7 +584,7 @@ class TestBackends:
         assert "freeze_time" in day
         project.makepyfile(SCENARIO + day)
         run = project.runpytest_subprocess("--dt-backend=timeskip", timeout=60)
-        run.assert_outcomes(passed=4)
+        run.assert_outcomes(passed=5)
 
     def test_the_same_scenario_runs_where_an_emulator_answers(self, project, monkeypatch):
         with dt_testkit.backends._in_memory_backend() as address:

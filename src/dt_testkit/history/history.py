@@ -72,6 +72,7 @@ class History:
         *,
         metadata: Mapping[str, Any] | None = None,
     ) -> None:
+        self._stands_still: str | None = None  # why an instance of a hub has no events yet
         self.instance_id = instance_id
         self.events = list(events)
         self.metadata = None if metadata is None else dict(metadata)

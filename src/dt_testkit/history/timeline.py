@@ -102,7 +102,7 @@ class _Timeline:
         metadata = self._history.metadata or {}
         if not len(self._history) and metadata.get("runtime_status") == "PENDING":
             to_come = "nothing has run yet: hub.settle() takes the first turn"
-            lines.append(str(metadata.get("stands_still", to_come)))
+            lines.append(self._history._stands_still or to_come)
         return "\n".join(lines)
 
     def _header(self) -> str:

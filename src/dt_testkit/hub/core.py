@@ -161,6 +161,7 @@ class HubCore:
         self._serial = count(1)
         self._turn_of: Instance | None = None
         self._turns_left: int | None = None
+        self._drive = 0  # counts the calls that drive it
         self._has_own_limit = False  # whether who drives it has said how many turns
         self._awaited: tuple[Instance, int] | None = None  # who is waited for, and up to which generation
         self._now = naive(start_time)
@@ -263,8 +264,8 @@ class HubCore:
         operations = instance.waiting_for
         if instance._execution is None and instance._generations[-1]:
             return [
-                f"{title} waits for what workers have asked for that are gone: register {instance.name!r} "
-                "with the hub, or serve() it again."
+                f"{title} waits for what a worker has asked for that is connected no longer: its history "
+                "shows what that is, and its next turn is taken here."
             ]
         if not operations:
             execution = instance._execution
@@ -484,10 +485,10 @@ class HubCore:
 
     def _look_for_a_circle(self, instance: Instance) -> None:
         """Refuse to go round for ever at one moment."""
-        generations, (moment, before) = len(instance._generations), instance._first_at_a_moment
-        if self._has_own_limit or moment != self._now or generations - before < MAX_GENERATIONS:
+        first, drive, moment = instance._first_at_a_moment
+        in_this = drive == self._drive and moment == self._now
+        if self._has_own_limit or not in_this or len(instance._generations) - first < MAX_GENERATIONS:
             return
-        instance._first_at_a_moment = moment, generations  # whoever drives it again gets as far again
         instance._queued = True
         self._queue.appendleft(instance)
         raise OrchestrationNotFinished(
@@ -622,8 +623,8 @@ class HubCore:
         instance._input = completion.result
         if completion.new_version is not None:
             instance.version = completion.new_version
-        if instance._first_at_a_moment[0] != self._now:
-            instance._first_at_a_moment = self._now, len(instance._generations)
+        if instance._first_at_a_moment[1:] != (self._drive, self._now):
+            instance._first_at_a_moment = len(instance._generations), self._drive, self._now
         instance._generations.append([])
         instance._start_event = h.ExecutionStartedEvent(
             -1,
@@ -1009,23 +1010,6 @@ class HubCore:
         for order in sorted(lost):
             if lost[order].is_wanted():
                 self._put(lost[order])
-
-    def _take_up(self) -> None:
-        """Go on with what other workers have worked on, as far as its code is registered here.
-
-        Where the code does not get there, the next turn says so.
-        """
-        for instance in self._instances.values():
-            events = instance._generations[-1]
-            if events and instance.name in self.orchestrators and instance.status not in TERMINAL:
-                with suppress(ReplayDivergence, VersionRejected):
-                    execution, again = rebuild(
-                        instance.instance_id, events, self.orchestrators, self._payloads, self.worker_options
-                    )
-                    if (
-                        not again
-                    ):  # else it is asked for in the next turn, by an execution that is made for it
-                        instance._execution = execution
 
     def _restart_worker(self) -> None:
         """Drop all generators, and rebuild them from what is recorded, as the next worker does.

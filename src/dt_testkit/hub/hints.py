@@ -95,7 +95,8 @@ def look_at_end(instance: Instance, execution: Execution) -> None:
     One that yields may let go of what it asks for last, on purpose; lint tells of that.
     """
     if execution.status is OrchestrationStatus.COMPLETED and execution._generator is None:
-        operations = execution.operations()
+        # A sub-orchestration has a life of its own.
+        operations = [each for each in execution.operations() if each.kind != "sub_orchestration"]
         if operations:
             LOGGER.warning(
                 "Instance '%s' (%s) completed and waited for nothing that it asked for (%s), for it has no "

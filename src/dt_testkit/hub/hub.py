@@ -776,6 +776,8 @@ class TaskHub(HubCore):
         with self._lock:
             self._refuse_in_a_turn()
             self._depth += 1
+            if self._depth == 1:
+                self._drive += 1
             outer, has_own_limit = self._turns_left, self._has_own_limit
             self._turns_left = max_turns if outer is None else min(outer, max_turns)
             self._has_own_limit |= max_turns != MAX_TURNS

@@ -77,7 +77,8 @@ class Instance:
         self._execution: Execution | None = None
         self._start_event: ExecutionStartedEvent | None = None
         self._generations: list[list[HistoryEvent]] = [[]]
-        self._first_at_a_moment = created_at, 1  # of its generations: the moment, and which it was
+        # Of its generations: which it was, in which call that drives the hub, and when.
+        self._first_at_a_moment = 1, 0, created_at
         self._inbox: list[HistoryEvent] = []
         self._aside: list[tuple[HistoryEvent, ActivityWork | None]] = []
         self._queued = False
@@ -126,9 +127,9 @@ class Instance:
         metadata = None if self.is_terminal else {"runtime_status": self.status.name}
         if metadata is not None and not events:  # no event that has its name
             metadata["name"] = self.name
-            if (why := self._stands_still()) is not None:
-                metadata["stands_still"] = why
-        return History(self.instance_id, events, metadata=metadata)
+        history = History(self.instance_id, events, metadata=metadata)
+        history._stands_still = self._stands_still() if not events else None
+        return history
 
     @property
     def histories(self) -> list[History]:

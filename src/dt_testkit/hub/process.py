@@ -47,6 +47,7 @@ def main(start_time: str) -> None:
         for line in sys.stdin:
             number, what = line.split()
             _say([int(number), server.address if what == "address" else hub.now.isoformat()])
+        os._exit(0)  # nothing of it is kept
 
 
 class _Handler(logging.Handler):
@@ -61,8 +62,9 @@ _saying = threading.Lock()
 
 
 def _say(what: Any) -> None:
-    with _saying:
-        print(_MARK + json.dumps(what, default=str), flush=True)
+    # Who asks may be gone, and somebody may have written the beginning of a line.
+    with _saying, suppress(OSError, ValueError):
+        print(f"\n{_MARK}{json.dumps(what, default=str)}", flush=True)
 
 
 # -- in the process that asks

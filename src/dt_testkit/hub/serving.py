@@ -266,7 +266,6 @@ class HubServer:
             for queue in self._queues.values():
                 hub._queue.extend(queue)
                 queue.clear()
-            hub._take_up()
             self._progress.notify_all()
             for waiters in self._waiters.values():
                 for waiter in waiters:

@@ -302,8 +302,10 @@ def _call(it: Interpreter, frame: Frame, node: ast.Call) -> Value:
     elif isinstance(node.func, ast.Attribute):
         quiet = set(frame.consumed)
         receiver = evaluate(it, frame, node.func.value)
-        grows = node.func.attr in ("append", "extend", "add", "insert") and isinstance(
-            node.func.value, ast.Name
+        grows = (
+            node.func.attr in ("append", "extend", "add", "insert")
+            and isinstance(node.func.value, ast.Name)
+            and isinstance(receiver, Collection)
         )
         if grows or (
             node.func.attr == "get_result" and tasks.result_taken(it, frame, node.func.value, receiver)

@@ -122,12 +122,26 @@ def result_taken(it: Interpreter, frame: Frame, node: ast.expr, value: Value) ->
     if not taken or not names <= TASKS:  # a group is complete when its tasks are
         return False
     if isinstance(node, ast.Name):
+        if frame.info is not None and _may_be_yielded_by_others(frame.info.node, taken):
+            return False
         if any(getattr(origin, "lineno", 0) >= node.lineno for origin in taken):
             return False  # of an earlier round of a loop, whose condition may have yielded it
         frame.results.update(taken)
         return True
     if node in taken and frame.in_run and names != {"wait_for_external_event"}:  # it may have come already
         it.reports.add(frame, node, "DT111", f"the task of `{frame.pending[node][1]}` is not yielded")
+    return False
+
+
+def _may_be_yielded_by_others(function: ast.AST, origins: list[ast.AST]) -> bool:
+    """Whether there are inner functions, which share its names, or somebody is handed one of the tasks."""
+    for node in ast.walk(function):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)) and node is not function:
+            return True
+        if isinstance(node, ast.Call) and any(argument in origins for argument in node.args):
+            method = node.func.attr if isinstance(node.func, ast.Attribute) else ""
+            if method not in ("append", "insert"):  # of a list
+                return True
     return False
 
 
