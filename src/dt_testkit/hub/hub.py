@@ -808,7 +808,9 @@ class TaskHub(HubCore):
     def _outside_the_lock(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Run the user's code; a thread that it starts, and waits for, may use the hub meanwhile."""
         depth, self._depth = self._depth, 0
-        turns, self._turns_left = self._turns_left, None  # the limit is this thread's alone
+        # The limits are this thread's alone.
+        turns, self._turns_left = self._turns_left, None
+        has_own_limit, self._has_own_limit = self._has_own_limit, False
         thread = threading.get_ident()
         self._outside[thread] = self._outside.get(thread, 0) + 1
         for _ in range(depth):
@@ -819,7 +821,7 @@ class TaskHub(HubCore):
             try:
                 self._acquire(depth)
             finally:
-                self._depth, self._turns_left = depth, turns
+                self._depth, self._turns_left, self._has_own_limit = depth, turns, has_own_limit
                 self._outside[thread] -= 1
                 if not self._outside[thread]:
                     del self._outside[thread]
