@@ -15,7 +15,6 @@ from datetime import timedelta
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from statistics import median
 from typing import Any, Literal
 
 from durabletask import task
@@ -237,17 +236,12 @@ def plugin() -> list[Row]:
         # Compiled modules are kept, as Python does unless it is told otherwise.
         keep = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
-        def run(*more: str) -> float:
-            return seconds(
-                lambda: subprocess.run(
-                    [*command, *more], check=True, capture_output=True, cwd=folder, env=keep
-                )
-            )
+        def run(*more: str) -> None:
+            subprocess.run([*command, *more], check=True, capture_output=True, cwd=folder, env=keep)
 
         run()
-        pairs = [(run(), run("-p", "no:dt_testkit")) for _ in range(15)]
-    added = median(with_it - without for with_it, without in pairs)
-    without = median(without for _, without in pairs)
+        with_it, without = best_in_turn(25, run, partial(run, "-p", "no:dt_testkit"))
+    added = with_it - without
     return [
         Row(
             "added to the start of pytest by the unused plugin",
@@ -286,7 +280,7 @@ def thousand_at_once() -> list[Row]:
         for _ in range(1_000):
             run(1)
 
-    at_once, alone = best_in_turn(10, partial(run, 1_000), one_by_one)
+    at_once, alone = best_in_turn(20, partial(run, 1_000), one_by_one)
     return [
         Row(
             "a chain of 20, a thousand alive at once",
