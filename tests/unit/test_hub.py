@@ -439,8 +439,10 @@ def test_a_history_in_which_nothing_may_run_says_why(hub):
         WorkItemFilters(orchestrations=[OrchestrationWorkItemFilter("purchase_approval")])
     )
     hub.settle()
-    assert str(later.history).endswith("it starts at 2026-01-02 00:00:00, and hub.advance() gets there")
+    assert str(later.history).endswith("starts at 2026-01-02 00:00:00, and hub.advance() gets there.")
     assert b"gets there" not in later.history.dumps(".json")
+    with pytest.raises(TimeoutError, match=r"\(purchase_approval\) starts at 2026-01-02 00:00:00, and hub"):
+        later.wait(timedelta(hours=1))
     assert str(left_out.history).endswith("the worker's filters leave orchestration 'nap' out.")
     hub.use_work_item_filters(None)
     hub.advance(timedelta(days=1))

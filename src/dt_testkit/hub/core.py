@@ -248,6 +248,8 @@ class HubCore:
         title = f"{indent}Instance '{instance.instance_id}' ({instance.name})"
         if instance.status is OrchestrationStatus.SUSPENDED:
             return [f"{title} is suspended: resume() it."]
+        if instance._held_until is not None and instance._held_until > self._now:
+            return [f"{title} starts at {instance._held_until}, and hub.advance() gets there."]
         if instance in self._left_out:
             return [f"{title} is not worked on, for {self._why_not(instance)}"]
         if instance._rejected is not None and instance._execution is None:

@@ -856,7 +856,7 @@ class TaskHub(HubCore):
         with self._driving(max_turns):
             until = self._later(timeout) if timeout is not None else None
             outer = self._awaited
-            if until is None and max_turns == MAX_TURNS:
+            if until is None and not self._has_own_limit:
                 self._awaited = instance, len(instance._generations) + MAX_GENERATIONS
             try:
                 if self._run_until(lambda: instance.status in TERMINAL, until):

@@ -145,11 +145,11 @@ class Instance:
 
     def _stands_still(self) -> str | None:
         """Why it does not move, where it does not wait for anything that it asked for itself."""
-        hub, held, execution = self._hub, self._held_until, self._execution
-        if held is not None and held > hub.now:
-            return f"nothing has run yet: it starts at {held}, and hub.advance() gets there"
+        hub, execution = self._hub, self._execution
+        is_held = self._held_until is not None and self._held_until > hub.now
         is_ignored = execution is not None and execution.error is not None  # and has not failed by it
-        if self.is_terminal or not (self._rejected is not None or is_ignored or self in hub._left_out):
+        is_turned_away = self._rejected is not None or is_ignored or self in hub._left_out
+        if self.is_terminal or not (is_held or is_turned_away):
             return None
         return "\n".join(hub._blocked(self))
 
